@@ -1,0 +1,1 @@
+"""What shall we do, given that everything competes? The global allocation."""

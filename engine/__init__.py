@@ -1,0 +1,1 @@
+"""The shell: settings, wiring, the daily cycle, the command line. Nothing imports it."""

@@ -1,0 +1,80 @@
+"""Touches and the promises about them: caps, quiet hours, consent."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal
+
+import dataframely as dy
+from pydantic import Field, model_validator
+
+from kernel.definitions import Definition
+from kernel.work import Window
+
+
+class MessageClass(StrEnum):
+    MARKETING = "marketing"
+    SERVICE = "service"
+    TRANSACTIONAL = "transactional"  # exempt from caps and quiet hours
+
+
+class Cap(Definition):
+    """Most touches per user, scope and window; reservations count. Zero means none at all."""
+
+    kind: Literal["cap"] = "cap"
+    #: channel that it counts; absent: all channels together
+    channel: str | None = None
+    #: classes that it counts
+    classes: tuple[MessageClass, ...] = (MessageClass.MARKETING,)
+    #: most touches in the window
+    at_most: int = Field(ge=0)
+    #: rolling: the half-open (t − window, t]
+    within: Window
+
+
+class QuietHours(Definition):
+    """Hours of the user's own day in which nothing is sent; may wrap around midnight."""
+
+    kind: Literal["quiet_hours"] = "quiet_hours"
+    #: channels that keep them; absent: all
+    channels: tuple[str, ...] | None = None
+    #: first quiet hour and first hour that is not, 0 … 23
+    start: int = Field(ge=0, le=23)
+    end: int = Field(ge=0, le=23)
+
+    @model_validator(mode="after")
+    def _some_of_the_day(self) -> QuietHours:
+        if self.start == self.end:
+            raise ValueError("start and end are the same hour; nothing could ever be sent")
+        return self
+
+
+class Touches(dy.Schema):
+    """One row an intended contact."""
+
+    #: hash of (plan date, user, task): at most one touch each, ever
+    touch_id = dy.String(nullable=False, primary_key=True)
+    user = dy.Any()
+    task = dy.String(nullable=False)
+    goal = dy.String(nullable=False)
+    benefit = dy.String(nullable=False)
+    touchpoint = dy.String(nullable=False)
+    channel = dy.String(nullable=False)
+    content = dy.String(nullable=False)
+    message_class = dy.String(nullable=False)
+    #: when to hand it over
+    send_at = dy.Datetime(time_unit="us", time_zone="UTC", nullable=False)
+    #: the same instant on the user's wall, ISO, for people
+    local_time = dy.String(nullable=False)
+
+
+class Refusals(dy.Schema):
+    """One row an assignment that must not become a touch, with the rule that forbids it."""
+
+    user = dy.Any()
+    task = dy.String(nullable=False)
+    channel = dy.String(nullable=False)
+    #: name of the cap, quiet hours or consent that refuses
+    rule = dy.String(nullable=False)
+    #: a sentence for the operator, saying until when
+    reason = dy.String(nullable=False)

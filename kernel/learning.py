@@ -1,0 +1,85 @@
+"""What models, policies and experiments report: scores, readouts, decisions, outcomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from kernel.definitions import Frozen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """An estimate with its interval at the stated level."""
+
+    mean: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelVersion:
+    """A model in the registry, with the evidence on which it was judged."""
+
+    name: str
+    #: registry version, counted from 1
+    version: int
+    #: `champion`, `challenger` or none
+    alias: str | None
+    run_id: str
+    #: nothing after this instant was known to it
+    as_of: datetime
+    #: of the training data
+    data_fingerprint: str
+    #: held-out figures by name
+    metrics: dict[str, float]
+
+
+class Action(Frozen):
+    """Something that could be shown now."""
+
+    id: str = Field(min_length=1, max_length=200)
+    #: features of the action; text, number or truth
+    features: dict[str, str | int | float | bool] = {}
+    #: expected gain if the outcome happens, in major units
+    value: float = 0.0
+    #: cost of showing it, in major units
+    cost: float = Field(default=0.0, ge=0)
+    #: resource that it uses, whose price it pays
+    resource: str | None = None
+    #: channel, for caps
+    channel: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One choice with everything that is needed to judge or replay it."""
+
+    decision_id: str
+    user_id: str
+    moment: str
+    decided_at: datetime
+    context: dict[str, Any]
+    #: ids of the actions that were allowed, in order
+    actions: tuple[str, ...]
+    #: P(each action) under the logging policy; sums to one
+    propensities: tuple[float, ...]
+    #: id of what was chosen
+    action: str
+    #: the probability that the logging policy gave to its choice
+    propensity: float
+    #: name and version of the policy
+    policy: str
+    #: resource → price paid
+    prices: dict[str, float]
+    #: one sentence
+    reason: str
+    #: true when the safe default was answered because something was down
+    degraded: bool = False

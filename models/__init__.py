@@ -1,0 +1,1 @@
+"""What will they do? Point-in-time datasets, learners, evidence, MLflow."""

@@ -1,0 +1,1 @@
+"""What could we do? Goals, resources and audiences composed into tasks and candidates."""

@@ -1,0 +1,1 @@
+"""What now, this second? Decisions with a propensity, outcomes, off-policy estimates."""

@@ -1,0 +1,1 @@
+"""Where things are kept: SQL tables and migrations, and the Parquet lake."""
