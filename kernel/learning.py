@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from pydantic import Field
 
-from kernel.definitions import Frozen
+from kernel.clock import parse_window
+from kernel.definitions import Definition, Frozen
+from kernel.work import Window
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +24,27 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+class ModelRecipe(Definition):
+    """What a model predicts, and from which windows of history."""
+
+    kind: Literal["model"] = "model"
+    #: `response`: P(responds to an offer | reached); `spend`: money in the window; `churn`: P(no
+    #: purchase in the window)
+    predicts: Literal["response", "spend", "churn"]
+    #: how far ahead the outcome counts
+    within: Window = "56d"
+    #: windows of history that features sum over
+    history: tuple[Window, ...] = ("28d", "84d", "364d")
+    #: offers younger than this teach nothing yet (response)
+    matured: Window = "21d"
+    #: distance of the instants at which users are looked at for training (spend, churn)
+    every: Window = "28d"
+
+    @property
+    def horizon(self) -> timedelta:
+        return parse_window(self.within)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,82 @@
+"""The door of `models`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import polars as pl
+
+from kernel.events import OFFER
+from kernel.ids import fingerprint
+from kernel.learning import ModelRecipe, ModelVersion
+from models.backtest import BackTest, back_test
+from models.datasets import horizon_dataset, response_dataset, response_rows
+from models.features import user_features
+from models.history import History
+from models.tracking import CHALLENGER, CHAMPION, Registry
+from models.training import Predictor, Trained, train
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "BackTest",
+    "History",
+    "Predictor",
+    "Registry",
+    "Trained",
+    "back_test",
+    "horizon_dataset",
+    "response_dataset",
+    "score_offers",
+    "score_users",
+    "train",
+    "train_once",
+    "training_key",
+    "user_features",
+]
+
+#: raised when what a recipe means changes, so that models learned before are not taken for it
+DEFINITION = "1"
+
+
+def training_key(data_fingerprint: str, as_of: datetime, recipe: ModelRecipe, seed: int) -> str:
+    """Everything that a training depends on, in sixteen digits."""
+    return fingerprint(
+        [DEFINITION, data_fingerprint, as_of.isoformat(), recipe.model_dump(mode="json"), seed]
+    )
+
+
+def train_once(
+    history: History, as_of: datetime, recipe: ModelRecipe, registry: Registry, *, data: str, seed: int
+) -> tuple[ModelVersion, bool]:
+    """The version learned from this data as of this instant, and whether it was learned only now."""
+    key = training_key(data, as_of, recipe, seed)
+    known = registry.find(recipe.name, key)
+    if known is not None:
+        return known, False
+    return registry.record(train(history, as_of, recipe, seed), data_fingerprint=data, key=key), True
+
+
+def score_users(
+    predictor: Predictor, history: History, users: pl.DataFrame, as_of: datetime, name: str
+) -> pl.DataFrame:
+    """user, `name`: P(outcome) or money in the window, one row for every user of `users`.
+
+    A user without a purchase has no features: money is then 0, and churn certain.
+    """
+    rows = user_features(history, as_of, predictor.recipe.history)
+    scored = rows.select("user", pl.Series(name, predictor.predict(rows)))
+    without = 0.0 if predictor.recipe.predicts == "spend" else 1.0
+    return (
+        users.select("user")
+        .join(scored, on="user", how="left", maintain_order="left")
+        .with_columns(pl.col(name).fill_null(without))
+    )
+
+
+def score_offers(
+    predictor: Predictor, history: History, targets: pl.DataFrame, offers: pl.DataFrame, as_of: datetime
+) -> pl.DataFrame:
+    """`targets` (user, offer) with `response`: P(responds | reached). `offers`: offer and its traits."""
+    rows = response_rows(history, targets, offers, as_of, predictor.recipe)
+    return rows.select("user", OFFER, pl.Series("response", predictor.predict(rows)))

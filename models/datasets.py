@@ -1,0 +1,173 @@
+"""Training frames: features as of an instant, labels from the time after it, never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from kernel.clock import parse_window
+from kernel.errors import BadInput
+from kernel.events import OFFER
+from kernel.learning import ModelRecipe
+from models.features import offer_features, user_features
+from models.history import History
+
+#: columns of a dataset that are no features
+KEYS = ("user", OFFER, "at", "label")
+#: fewest examples, and fewest of the rarer label, that a model is learned from
+FEWEST_ROWS, FEWEST_LABELS = 50, 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Rows of `user`, `at` (features know nothing later), maybe `offer`, `label`, then features."""
+
+    frame: pl.DataFrame
+    #: no label looks past this instant
+    as_of: datetime
+
+    @property
+    def features(self) -> list[str]:
+        return [name for name in self.frame.columns if name not in KEYS]
+
+    @property
+    def labels(self) -> NDArray[np.float64]:
+        return self.frame["label"].to_numpy().astype(np.float64)
+
+    def matrix(self, features: Sequence[str]) -> NDArray[np.float64]:
+        """Rows × features; missing is NaN."""
+        return matrix(self.frame, features)
+
+    def split(self, share: float) -> tuple[Dataset, Dataset]:
+        """Earlier and later: the later part holds at least `share` of the rows, cut between instants."""
+        instants = self.frame.group_by("at").len().sort("at", descending=True)
+        after = instants.with_columns(pl.col("len").cum_sum()).filter(
+            pl.col("len") >= share * self.frame.height
+        )
+        if instants.height < 2 or after.is_empty():
+            raise BadInput("cannot be split by time: all rows are of one instant", field="dataset")
+        cut = max(after["at"][0], instants["at"].sort()[1])
+        early, late = (self.frame.filter(side) for side in (pl.col("at") < cut, pl.col("at") >= cut))
+        return Dataset(frame=early, as_of=self.as_of), Dataset(frame=late, as_of=self.as_of)
+
+
+def matrix(frame: pl.DataFrame, features: Sequence[str]) -> NDArray[np.float64]:
+    """Rows × features as floats; missing is NaN. Raises BadInput for a feature that is not there."""
+    for name in features:
+        if name not in frame.columns:
+            raise BadInput("is a feature of the model and missing from the frame", field=name)
+    return frame.select(pl.col(list(features)).cast(pl.Float64).fill_null(float("nan"))).to_numpy()
+
+
+def response_rows(
+    history: History, targets: pl.DataFrame, offers: pl.DataFrame, as_of: datetime, recipe: ModelRecipe
+) -> pl.DataFrame:
+    """Features of user × offer as of `as_of`: `targets` (user, offer), `offers` (offer, traits)."""
+    longest = recipe.history[-1]
+    people = user_features(history, as_of, recipe.history)
+    affinity = offer_features(history, offers[OFFER].to_list(), as_of, longest)
+    frame = (
+        targets.select("user", OFFER)
+        .join(people, on="user", how="left", maintain_order="left")
+        .join(affinity, on=["user", OFFER], how="left", maintain_order="left")
+        .join(_trait_features(history, offers), on=OFFER, how="left", maintain_order="left")
+    )
+    near = [name for name in frame.columns if name.startswith("affinity_")]
+    # affinity is a sum over the window, the user's own amount a weekly rate: only their order matters
+    share = pl.col("affinity_amount") / (pl.col(f"amount_{longest}").fill_null(0) + 0.1)
+    return frame.with_columns(pl.col(near).fill_null(0)).with_columns(
+        share.alias("affinity_share"), pl.lit(as_of).alias("at")
+    )
+
+
+def _trait_features(history: History, offers: pl.DataFrame) -> pl.DataFrame:
+    """offer, then its traits as numbers: text traits one column a known label."""
+    frame = offers.select(OFFER)
+    for name in history.traits:
+        if offers.schema[name].is_numeric():
+            frame = frame.with_columns(offers[name].cast(pl.Float64).alias(f"trait_{name}"))
+            continue
+        treatments, _ = history.contacts()
+        labels = sorted(str(each) for each in treatments[name].drop_nulls().unique())
+        for label in labels[:20]:
+            is_it = (offers[name].cast(pl.String) == label).cast(pl.Float64)
+            frame = frame.with_columns(is_it.alias(f"trait_{name}_{label.replace(' ', '_')}"))
+    if history.offer_items is not None:
+        sizes = history.offer_items.group_by(OFFER).agg(pl.col("item").n_unique().alias("offer_items"))
+        frame = frame.join(sizes, on=OFFER, how="left", maintain_order="left")
+    return frame
+
+
+def response_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> Dataset:
+    """One row a user × offer received and matured before `as_of`; label: responded by then."""
+    known = history.until(as_of)
+    offers = known.offers().filter(pl.col("at") <= as_of - parse_window(recipe.matured)).sort("at", OFFER)
+    treatments, responses = known.contacts()
+    parts = []
+    for (at,), same in offers.group_by("at", maintain_order=True):
+        targets = treatments.join(same.select(OFFER), on=OFFER, how="semi").select("user", OFFER)
+        rows = _response_part(history, targets.unique().sort("user", OFFER), same, at, recipe)
+        parts.append(rows)
+    if not parts:
+        raise BadInput("has no offers old enough to learn from", field="as_of", value=as_of.isoformat())
+    answered = responses.join(offers.select(OFFER, pl.col("at").alias("start")), on=OFFER)
+    answered = answered.filter(
+        (pl.col("at") >= pl.col("start")) & (pl.col("at") <= pl.col("start") + recipe.horizon)
+    ).select("user", OFFER, pl.lit(1.0).alias("label"))
+    frame = pl.concat(parts, how="diagonal_relaxed").join(
+        answered.unique(), on=["user", OFFER], how="left", maintain_order="left"
+    )
+    return _checked(frame.with_columns(pl.col("label").fill_null(0.0)), as_of, "response")
+
+
+def _response_part(
+    history: History, targets: pl.DataFrame, offers: pl.DataFrame, at: datetime, recipe: ModelRecipe
+) -> pl.DataFrame:
+    key = ("response", at, recipe.history, tuple(offers[OFFER].to_list()), targets.height)
+    return history.remember(key, lambda: response_rows(history, targets, offers, at, recipe))
+
+
+def horizon_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> Dataset:
+    """One row a user × instant: label is money spent (spend) or no purchase at all (churn) in the window.
+
+    Instants go back from `as_of - within` by `every`, as long as there is as much history before them
+    as the window is long.
+    """
+    known = history.until(as_of)
+    parts = []
+    at = as_of - recipe.horizon
+    while at - recipe.horizon >= history.begin:
+        rows = user_features(history, at, recipe.history).with_columns(pl.lit(at).alias("at"))
+        inside = known.purchases.filter((pl.col("at") > at) & (pl.col("at") <= at + recipe.horizon))
+        spent = inside.group_by("user").agg(pl.col("amount").sum().cast(pl.Float64).alias("label"))
+        rows = rows.join(spent, on="user", how="left", maintain_order="left")
+        if recipe.predicts == "churn":
+            rows = rows.with_columns(pl.col("label").is_null().cast(pl.Float64))
+        parts.append(rows.with_columns(pl.col("label").fill_null(0.0)))
+        at -= parse_window(recipe.every)
+    if not parts:
+        raise BadInput(
+            f"leaves too little history: {recipe.name} needs twice {recipe.within} of purchases",
+            field="as_of",
+            value=as_of.isoformat(),
+        )
+    frame = pl.concat(parts, how="diagonal_relaxed").sort("at", "user")
+    return _checked(frame, as_of, recipe.predicts)
+
+
+def _checked(frame: pl.DataFrame, as_of: datetime, name: str) -> Dataset:
+    if frame.height < FEWEST_ROWS:
+        raise BadInput(f"has {frame.height} examples; {FEWEST_ROWS} are needed", field=f"dataset {name}")
+    if name != "spend":
+        positive = int(frame["label"].sum())
+        if min(positive, frame.height - positive) < FEWEST_LABELS:
+            raise BadInput(
+                f"has {positive} of {frame.height} positive; {FEWEST_LABELS} of each kind are needed",
+                field=f"dataset {name}",
+            )
+    return Dataset(frame=frame, as_of=as_of)

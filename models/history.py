@@ -1,0 +1,102 @@
+"""What is known about users: the frames that every feature and label is derived from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+import polars as pl
+
+from kernel.errors import BadInput
+from kernel.events import EVENT_COLUMNS, OFFER, check_event_frame
+from kernel.ids import fingerprint, frame_fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Everything that happened, in role names (see `kernel.events`)."""
+
+    #: user, at, event_id, amount, and maybe discount, category, place, item, other numbers
+    purchases: pl.DataFrame
+    #: user, at, event_id, offer, and the offer's traits; None when nothing was ever offered
+    treatments: pl.DataFrame | None = None
+    #: user, at, event_id, offer
+    responses: pl.DataFrame | None = None
+    #: offer, item: what each offer is for; None when not known
+    offer_items: pl.DataFrame | None = None
+    _derived: dict[tuple[object, ...], pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_event_frame(self.purchases.lazy(), "purchase", ("amount",))
+        for name in ("treatments", "responses"):
+            frame = getattr(self, name)
+            if frame is not None:
+                check_event_frame(frame.lazy(), name, (OFFER,))
+
+    def until(self, as_of: datetime) -> History:
+        """The same, with nothing that happened after `as_of`."""
+        cut = pl.col("at") <= as_of
+        return History(
+            purchases=self.purchases.filter(cut),
+            treatments=None if self.treatments is None else self.treatments.filter(cut),
+            responses=None if self.responses is None else self.responses.filter(cut),
+            offer_items=self.offer_items,
+        )
+
+    def remember(self, key: tuple[object, ...], derive: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """The frame under `key`, derived at the first call: history does not change."""
+        if key not in self._derived:
+            self._derived[key] = derive()
+        return self._derived[key]
+
+    @property
+    def begin(self) -> datetime:
+        """When the records begin: the first purchase of anyone."""
+        first = self.purchases["at"].min()
+        if not isinstance(first, datetime):
+            raise BadInput("has no purchases", field="history")
+        return first
+
+    @property
+    def numbers(self) -> list[str]:
+        """Names of the numeric purchase fields, `amount` first."""
+        numeric = [
+            name
+            for name, kind in self.purchases.schema.items()
+            if kind.is_numeric() and name not in (*EVENT_COLUMNS, "amount", "place", "item", "category")
+        ]
+        return ["amount", *sorted(numeric)]
+
+    @property
+    def traits(self) -> list[str]:
+        """Names of the traits of offers, without times."""
+        if self.treatments is None:
+            return []
+        return sorted(
+            name
+            for name, kind in self.treatments.schema.items()
+            if name not in (*EVENT_COLUMNS, OFFER) and not kind.is_temporal()
+        )
+
+    def contacts(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Treatments and responses. Raises BadInput when the catalog routes no such events."""
+        for role, frame in (("treatment", self.treatments), ("response", self.responses)):
+            if frame is None:
+                raise BadInput(f"no event has role {role}", where="catalog.yaml", field="events")
+        return cast(tuple[pl.DataFrame, pl.DataFrame], (self.treatments, self.responses))
+
+    def offers(self) -> pl.DataFrame:
+        """One row an offer: offer, at (when it was first received), its traits."""
+        treatments, _ = self.contacts()
+        return (
+            treatments.sort("at", OFFER)
+            .group_by(OFFER, maintain_order=True)
+            .agg(pl.col("at").first(), *(pl.col(name).first() for name in self.traits))
+        )
+
+    def fingerprint(self) -> str:
+        """Of all four frames."""
+        frames = (self.purchases, self.treatments, self.responses, self.offer_items)
+        return fingerprint([None if frame is None else frame_fingerprint(frame) for frame in frames])
