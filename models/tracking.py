@@ -80,19 +80,21 @@ class Registry:
                 input_example=sample,
                 pip_requirements=_PACKAGES,
             )
-            if not self._versions(recipe.name) and recipe.name not in self.names():
+            if recipe.name not in self.names():
                 self._client.create_registered_model(recipe.name)
+            # with its tags from birth: a kill in between leaves no half-described version
             version = self._client.create_model_version(
-                recipe.name, info.model_uri, run_id=run, model_id=info.model_id
+                recipe.name,
+                info.model_uri,
+                run_id=run,
+                model_id=info.model_id,
+                tags={
+                    "key": key,
+                    "as_of": as_of.isoformat(),
+                    "data_fingerprint": data_fingerprint,
+                    "trusted": str(predictor.trusted).lower(),
+                },
             )
-        tags = {
-            "key": key,
-            "as_of": as_of.isoformat(),
-            "data_fingerprint": data_fingerprint,
-            "trusted": str(predictor.trusted).lower(),
-        }
-        for name, value in tags.items():
-            self._client.set_model_version_tag(recipe.name, version.version, name, value)
         # a model that did not beat the trivial baseline may be looked at, but is no champion
         self._client.set_registered_model_alias(
             recipe.name, CHAMPION if predictor.trusted else CHALLENGER, version.version

@@ -1,0 +1,140 @@
+"""Tasks × eligible users → candidates, with what each is expected to gain and to cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from kernel.choices import DailyLimits
+from kernel.errors import BadInput
+from kernel.work import Benefit, Goal, Task, Touchpoint
+from planner.compose import Resources
+from planner.limits import slice_of
+
+#: columns of a candidate frame, in order
+COLUMNS = (
+    "user",
+    "task",
+    "value",
+    "gain",
+    "cost",
+    "response",
+    "goal",
+    "audience",
+    "benefit",
+    "touchpoint",
+    "channel",
+    "content",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What the models say, as of the plan's instant."""
+
+    #: user, spend (money in the goal window), churn (P no purchase), habit (money in a usual window)
+    users: pl.DataFrame
+    #: user, benefit, response (P responds | reached)
+    responses: pl.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """What is worth deciding about, and what was left out."""
+
+    frame: pl.DataFrame
+    #: reason → number of user × task left out
+    pruned: dict[str, int]
+
+
+def derive_candidates(
+    tasks: Sequence[Task],
+    resources: Resources,
+    audiences: pl.DataFrame,
+    scores: Scores,
+    blocked: pl.DataFrame | None = None,
+    daily: DailyLimits | None = None,
+) -> Candidates:
+    """`audiences`: user, audience. `blocked`: user, channel that a cap or missing consent forbids.
+
+    A response is worth margin × lift × base (see `kernel.work.Goal`); a touch is seen with the
+    touchpoint's reach, costs its price whether seen or not, and the benefit's price when used:
+
+        gain = reach · P(response) · margin · lift · base
+        cost = cost_per_touch + reach · P(response) · cost_per_response
+        value = gain − cost
+
+    Left out, with the count kept: a user in several audiences of one goal keeps the first; candidates
+    that a cap or consent forbids; candidates of value ≤ 0, unless a floor of `daily` may need them.
+    """
+    if not tasks:
+        raise BadInput("has no tasks", field="plan")
+    table = _task_table(tasks, resources)
+    rows = audiences.unique(maintain_order=True).join(table, on="audience")
+    all_rows = rows.height
+    rows = rows.sort("place", maintain_order=True).unique(
+        ["user", "goal", "benefit", "touchpoint"], keep="first", maintain_order=True
+    )
+    pruned = {"same task through another audience": all_rows - rows.height}
+    if blocked is not None:
+        before = rows.height
+        rows = rows.join(blocked.select("user", "channel").unique(), on=["user", "channel"], how="anti")
+        pruned["a cap or consent forbids it today"] = before - rows.height
+    valued = _valued(rows, scores)
+    kept = valued.filter((pl.col("value") > 0) | _needed(daily, valued.columns)).sort("user", "task")
+    pruned["costs more than it is expected to gain"] = valued.height - kept.height
+    return Candidates(frame=kept.select(COLUMNS), pruned={k: n for k, n in pruned.items() if n})
+
+
+def _needed(daily: DailyLimits | None, columns: Sequence[str]) -> pl.Expr:
+    if daily is None:
+        return pl.lit(value=False)
+    if daily.per_user.min_tasks > 0:
+        return pl.lit(value=True)
+    floors = [slice_of(limit, columns) for limit in daily.limits if (limit.at_least or 0) > 0]
+    return pl.any_horizontal(pl.lit(value=False), *floors)
+
+
+def _task_table(tasks: Sequence[Task], resources: Resources) -> pl.DataFrame:
+    goals: dict[str, Goal] = {each.name: each for each in resources.goals}
+    benefits: dict[str, Benefit] = {each.name: each for each in resources.benefits}
+    touchpoints: dict[str, Touchpoint] = {each.name: each for each in resources.touchpoints}
+    rows = []
+    for task in tasks:
+        goal, touchpoint = goals[task.goal], touchpoints[task.touchpoint]
+        rows.append(
+            {
+                **{key: value for key, value in task.model_dump().items() if key != "name"},
+                "task": task.name,
+                "place": goal.audiences.index(task.audience),
+                "base": goal.base,
+                "worth": goal.margin * goal.lift * (1 if goal.direction == "increase" else -1),
+                "reach": touchpoint.reach,
+                "per_touch": touchpoint.cost_per_touch,
+                "per_response": benefits[task.benefit].cost_per_response,
+            }
+        )
+    return pl.DataFrame(rows)
+
+
+def _valued(rows: pl.DataFrame, scores: Scores) -> pl.DataFrame:
+    people = scores.users.with_columns(
+        spend_at_risk=pl.col("habit") * pl.col("churn"),
+        spend_lost=(pl.col("habit") - pl.col("spend")).clip(0),
+    )
+    bases = ("spend", "spend_at_risk", "spend_lost")
+    long = people.unpivot(bases, index="user", variable_name="base", value_name="money")
+    scored = rows.join(long, on=["user", "base"]).join(scores.responses, on=["user", "benefit"])
+    if scored.height != rows.height:
+        raise BadInput(f"are missing for {rows.height - scored.height} user × task", field="scores")
+    response = pl.col("reach") * pl.col("response")
+    return (
+        scored.with_columns(response=response)
+        .with_columns(
+            gain=pl.col("response") * pl.col("worth") * pl.col("money"),
+            cost=pl.col("per_touch") + pl.col("response") * pl.col("per_response"),
+        )
+        .with_columns(value=pl.col("gain") - pl.col("cost"))
+    )
