@@ -1,0 +1,1 @@
+"""The HTTP shell: parses, calls one function, renders."""

@@ -1,0 +1,71 @@
+"""The HTTP API. Each route parses, calls one function and renders; no route keeps state."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from engine.http import problems
+from engine.http.metrics import Measured, Metrics
+from engine.http.routes import group_routes, plan_routes, realtime_routes
+from engine.http.services import Services
+
+_bearer = HTTPBearer(auto_error=False, description="needed when the server was started with a token")
+
+
+def create_app(services: Services) -> FastAPI:
+    """The app over these services. Its OpenAPI schema is at /openapi.json; it names no outside address."""
+    metrics = Metrics()
+    app = FastAPI(
+        title="Growth decision engine",
+        version="1",
+        docs_url=None,  # these pages would fetch their scripts from elsewhere
+        redoc_url=None,
+    )
+    problems.install(app)
+    app.add_middleware(Measured, metrics=metrics)
+    guard = [Depends(_guard(services.token))]
+    for router in (realtime_routes(services, metrics), group_routes(services), plan_routes(services)):
+        app.include_router(router, prefix="/v1", dependencies=guard, responses=problems.RESPONSES)
+    _operate(app, services, metrics)
+    return app
+
+
+def _guard(token: str | None) -> Callable[..., None]:
+    def bear_token(
+        given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None,
+    ) -> None:
+        if token is None:
+            return
+        if given is None or not hmac.compare_digest(given.credentials.encode(), token.encode()):
+            raise HTTPException(401, "a valid bearer token is needed", {"WWW-Authenticate": "Bearer"})
+
+    return bear_token
+
+
+def _operate(app: FastAPI, services: Services, metrics: Metrics) -> None:
+    """Liveness, readiness and metrics: for the machines that run this, without a token."""
+
+    @app.get("/healthz", tags=["operation"])
+    def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operation"], responses={503: {"description": "what is not ready, and why"}})
+    def readyz() -> JSONResponse:
+        """Everything that a decision needs answers."""
+        unready = dict(services.unready())
+        body = {"status": "unready" if unready else "ready", "unready": unready}
+        return JSONResponse(body, status_code=503 if unready else 200)
+
+    @app.get("/metrics", tags=["operation"], response_class=Response)
+    def show_metrics() -> Response:
+        """Prometheus text."""
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
