@@ -1,10 +1,12 @@
-"""How many clusters there are: the finest clustering that surely comes back.
+"""How many clusters there are: the finest clustering of which every cluster surely comes back.
 
-The largest k whose clustering of bootstrap samples agrees with that of the whole by a mean adjusted Rand
-index that is above 0.8 by more than one standard error, so that in doubt there are fewer (stability as in
-Ben-Hur et al., "A stability based method", 2002, and prediction strength of Tibshirani and Walther, 2005,
-whose 0.8 it is). The silhouette is reported beside it: people are a continuum, and it hardly tells one k
-from another.
+A cluster comes back in a bootstrap sample as the cluster there that overlaps it most; the overlap is the
+Jaccard index, members of both over members of either (C. Hennig, "Cluster-wise assessment of cluster
+stability", 2007). The stability of k clusters is that of the weakest of them, and the largest k is taken
+whose stability is above 0.75 (his bound) by more than one standard error, so that in doubt there are
+fewer. A mean over clusters, or over pairs of users, would let sound clusters carry arbitrary halves of
+others. And it must be nearly as well separated (silhouette) as the best of those: halves of what is
+plainly one thing come back too, if it is cut across the same line.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_rand_score, silhouette_score
+from sklearn.metrics import silhouette_score
 
 from kernel.randomness import derive_seed
 
-#: agreement of resampled clusterings from which clusters count as the same ones come back …
-REPRODUCED = 0.8
-#: … and below which the most stable clustering is no better than none: everybody is one cluster
-LEAST_REPRODUCED = 0.5
+#: overlap from which a cluster of a resample is the same cluster …
+REPRODUCED = 0.75
+#: … and below which who belongs is anybody's guess: if that is the best there is, everybody is one cluster
+LEAST_REPRODUCED = 0.6
+#: part of the best silhouette that a finer clustering keeps
+SEPARATED = 0.85
 #: bootstrap samples, and users that choice and fit look at (the others are assigned)
 RESAMPLES, FIT_USERS, SILHOUETTE_USERS = 10, 10_000, 2_000
 #: a cluster holds at least this part of the buyers and this many of them
@@ -64,18 +68,21 @@ def find_clusters(
     for k in range(2, most + 1):
         centres[k] = _centres(points, k, derive_seed(seed, "clusters", k), starts=10)
         found = nearest(points, centres[k])
-        agreement = [
-            adjusted_rand_score(
-                found, nearest(points, _centres(points[each], k, derive_seed(seed, i, k), starts=3))
-            )
-            for i, each in enumerate(samples)
-        ]
+        overlaps = np.array(
+            [
+                _overlaps(
+                    found, nearest(points, _centres(points[each], k, derive_seed(seed, i, k), starts=3)), k
+                )
+                for i, each in enumerate(samples)
+            ]
+        )
+        weakest = overlaps[:, overlaps.mean(axis=0).argmin()]
         distinct = 1 < len(np.unique(found[some])) < len(some)
         rows.append(
             {
                 "clusters": k,
-                "stability": float(np.mean(agreement)),
-                "error": float(np.std(agreement, ddof=1) / np.sqrt(RESAMPLES)),
+                "stability": float(weakest.mean()),
+                "error": float(weakest.std(ddof=1) / np.sqrt(RESAMPLES)),
                 "silhouette": float(silhouette_score(points[some], found[some])) if distinct else None,
                 "smallest": float(np.bincount(found, minlength=k).min() / len(points)),
             }
@@ -83,17 +90,26 @@ def find_clusters(
     tried = pl.DataFrame(rows, schema={name: kind for name, kind in TRIED.items() if name != "chosen"})
     sound = tried.filter(pl.col("smallest") >= max(LEAST_PART, LEAST_USERS / max(len(points), 1)))
     back = sound.filter(pl.col("stability") - pl.col("error") > REPRODUCED)
+    back = back.filter(pl.col("silhouette") >= SEPARATED * pl.col("silhouette").max())
     best = (
         back.sort("clusters")
         if back.height
         else sound.sort(["stability", "clusters"], descending=[False, True])
     )
-    best = best.filter(pl.col("stability") >= LEAST_REPRODUCED)
+    best = best.filter(pl.col("stability") - pl.col("error") >= LEAST_REPRODUCED)
     chosen = int(best["clusters"][-1]) if best.height else 1
     tried = tried.with_columns(chosen=pl.col("clusters") == chosen)
     if chosen == 1:
         return one, tried
     return tuple(sorted(tuple(row) for row in centres[chosen].tolist())), tried
+
+
+def _overlaps(found: NDArray[np.int64], other: NDArray[np.int64], k: int) -> _Numbers:
+    """Largest Jaccard index of each cluster of `found` with any of `other`."""
+    both = np.bincount(found * k + other, minlength=k * k).reshape(k, k).astype(np.float64)
+    either = both.sum(axis=1, keepdims=True) + both.sum(axis=0, keepdims=True) - both
+    overlaps: _Numbers = np.divide(both, either, out=np.zeros_like(both), where=either > 0).max(axis=1)
+    return overlaps
 
 
 def _centres(points: _Numbers, k: int, seed: int, starts: int) -> _Numbers:

@@ -74,8 +74,9 @@ class Clusters:
     members: pl.DataFrame
     #: one row a cluster: cluster, size, share (of all users), description
     facts: pl.DataFrame
-    #: one row a number of clusters that was tried: clusters, stability (mean adjusted Rand index),
-    #: error (its standard error), silhouette, smallest (part of buyers), chosen; empty for a given model
+    #: one row a number of clusters that was tried: clusters, stability (overlap of the weakest cluster
+    #: with its like in resamples), error (its standard error), silhouette, smallest (part of buyers),
+    #: chosen; empty for a given model
     tried: pl.DataFrame
     model: ClusterModel
 
