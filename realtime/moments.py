@@ -44,13 +44,13 @@ def _as_text(value: Any) -> Any:
 
 def _printable(text: str) -> str:
     if any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
-        raise ValueError("has a control character")
+        raise ValueError(f"has a control character: {ascii(text)[:80]}")
     return text
 
 
 #: a name that the caller gives; a whole number is taken as its text
 Id = Annotated[
-    str, BeforeValidator(_as_text), Field(min_length=1, max_length=200), AfterValidator(_printable)
+    str, Field(min_length=1, max_length=200), BeforeValidator(_as_text), AfterValidator(_printable)
 ]
 
 
@@ -69,8 +69,8 @@ class DecisionRequest(Frozen):
     idempotency_key: Id | None = None
 
     @model_validator(mode="after")
-    def _actions_differ(self) -> DecisionRequest:
-        ids = [action.id for action in self.actions or ()]
+    def _actions_are_told_apart(self) -> DecisionRequest:
+        ids = [_printable(action.id) for action in self.actions or ()]
         if len(set(ids)) < len(ids):
             twice = next(each for each in ids if ids.count(each) > 1)
             raise ValueError(f"action {twice!r} is given twice")

@@ -23,8 +23,9 @@ from kernel.learning import Action
 from realtime.policy import Context, check_lesson
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-#: larger numbers are taken for this: products of two of them must fit in a 32-bit float
-_LARGEST = 1e6
+#: numbers beyond these sizes are taken for the largest, or for zero: squared products of two of them
+#: must fit in a 32-bit float, else one lesson (or one tiny number) turns the learner's weights to NaN
+_LARGEST, _SMALLEST = 1e6, 1e-6
 _MAGIC = b"growth-squarecb-1\n"
 _DIGEST = 16
 
@@ -73,8 +74,8 @@ class SquareCB:
     ) -> None:
         check_lesson(actions, chosen, propensity, reward)
         lines = _lines(context, actions)
-        cost = max(-_LARGEST, min(_LARGEST, -reward))
-        lines[1 + chosen] = f"0:{cost:.9g}:{propensity:.9g} {lines[1 + chosen]}"
+        cost, likely = _bounded(-reward), max(_SMALLEST, propensity)
+        lines[1 + chosen] = f"0:{cost:.9g}:{likely:.9g} {lines[1 + chosen]}"
         with self._lock:
             self._run(lines, learn=True)
             self._learned += 1
@@ -157,7 +158,11 @@ def _number(value: object) -> float | None:
         return None
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return float(max(-_LARGEST, min(_LARGEST, value)))
+    return _bounded(value)
+
+
+def _bounded(number: float) -> float:
+    return 0.0 if abs(number) < _SMALLEST else float(max(-_LARGEST, min(_LARGEST, number)))
 
 
 def _token(text: object) -> str:

@@ -33,7 +33,7 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(Measured, metrics=metrics)
     guard = [Depends(_guard(services.token))]
     for router in (realtime_routes(services, metrics), group_routes(services), plan_routes(services)):
-        app.include_router(router, prefix="/v1", dependencies=guard, responses=problems.RESPONSES)
+        app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
     _operate(app, services, metrics)
     return app
 

@@ -80,8 +80,12 @@ def _invalid(_request: Request, error: Exception) -> Response:
     first = max(complaints, key=lambda each: len(each["loc"]))
     if first["type"] == "json_invalid":
         return problem(422, "bad input", f"body: is not JSON: {first['ctx']['error']}", "body")
-    field = ".".join(str(part) for part in first["loc"][1:]) or "body"
-    if first["type"] == "missing":
+    place = [str(part) for part in first["loc"][1:]]
+    scalar = len(place) > 2 and place[-1] in ("str", "int", "float", "bool")  # a union's alternatives
+    field = ".".join(place[:-1] if scalar else place) or "body"
+    if scalar:
+        bad = BadInput("is not text, a finite number or truth", field=field, value=_short(first["input"]))
+    elif first["type"] == "missing":
         bad = BadInput("is required and missing", field=field)
     elif first["type"] == "extra_forbidden":
         bad = BadInput("is not a known field here", field=field, value=_short(first["input"]))

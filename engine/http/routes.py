@@ -46,7 +46,7 @@ class OutcomeAnswer(BaseModel):
 
 
 def realtime_routes(services: Services, metrics: Metrics) -> APIRouter:
-    router = APIRouter(tags=["real time"])
+    router = APIRouter(prefix="/v1", tags=["real time"])
 
     @router.post("/decisions")
     def make_decision(
@@ -103,7 +103,7 @@ def _prices(services: Services) -> Mapping[str, float]:
 
 
 def group_routes(services: Services) -> APIRouter:
-    router = APIRouter(tags=["groups"])
+    router = APIRouter(prefix="/v1", tags=["groups"])
 
     @router.post("/groups/estimate")
     def estimate_group(group: dict[str, Any]) -> dict[str, Any]:
@@ -119,7 +119,7 @@ def group_routes(services: Services) -> APIRouter:
 
 
 def plan_routes(services: Services) -> APIRouter:
-    router = APIRouter(prefix="/plans", tags=["plans"])
+    router = APIRouter(prefix="/v1/plans", tags=["plans"])
 
     @router.get("/{date}")
     def read_plan(day: Day) -> dict[str, Any]:

@@ -29,10 +29,10 @@ ACTIONS = tuple(
 CONTEXT = {"city": "Shanghai", "age": 31, "new": True, "rate": 0.25}
 HOSTILE: list[Any] = [
     "a\nb", "\n", "\r\n|a x", "a:b", ":", "|", "a|b c", "", " ", "\t", "\0", "x" * 10_000, "🍵🍵", "\ud800",
-    math.inf, -math.inf, math.nan, 1e308, -1e308, 1e-320, 10**400, -(10**400), True, None, [1, "|"], {"a": 1},
+    math.inf, -math.inf, math.nan, 1e308, -1e308, 1e-320,
+    5e-189, 1e-39, 1e-20, 1e-9, 1e-6, 1e6, 1e39, 10**400, -(10**400), True, None, [1, "|"], {"a": 1},
     "0:1:0.5 |a", "shared |u", "#", "'tag", "=", "1", "-0",
 ]  # fmt: skip
-HOSTILE_NAMES = [each for each in HOSTILE if isinstance(each, str)]
 
 
 @pytest.fixture(params=list(POLICIES))
@@ -160,6 +160,14 @@ def test_any_context_and_any_ids_give_a_distribution(context: dict[str, Any], id
         policy = build()
         policy.learn(context, actions, 0, 0.5, -1.0)
         must_hold(policy.distribution(context, actions), len(ids), floor)
+
+
+def test_extreme_but_true_lessons_leave_it_able_to_answer(make: Callable[[], Learner], floor: float) -> None:
+    policy = make()
+    for propensity in (1e-300, 1e-9, 0.5, 1.0):
+        for reward in (1e300, -1e300, 1e-300, -0.0, 5e-189, 1e6):
+            policy.learn(CONTEXT, ACTIONS, 1, propensity, reward)
+            must_hold(policy.distribution(CONTEXT, ACTIONS), 5, floor)
 
 
 @pytest.mark.parametrize(
