@@ -77,7 +77,7 @@ def derive_cells(
     for column in ("user", "at", "event_id"):
         if purchases[column].null_count():
             raise BadInput("is missing in a line", where="purchases", field=column)
-    known = purchases.filter(pl.col("at") <= as_of).join(users, on="user", how="semi")
+    known = purchases.join(users, on="user", how="semi")
     lifecycle = derive_stages(users=users, purchases=known, as_of=as_of, zone=zone)
     traits = derive_traits(purchases=known, as_of=as_of, zone=zone)
     sociology, facts = derive_sociology(users, fields, recipe.sociology)

@@ -57,7 +57,7 @@ def test_planted_kinds_are_found_and_named_by_what_they_do() -> None:
     pairs = {(kind, names[user]) for user, kind in enumerate(kinds)}
     assert len(pairs) == 3
     called = dict(pairs)
-    assert called[0] == "tea, frequent small baskets"
+    assert called[0] == "tea, frequent small baskets, few discounts"
     assert called[1].startswith("bread")
     assert "big baskets" in called[1]
     assert "discount seekers" in called[2]
@@ -115,6 +115,17 @@ def test_names_differ_even_where_the_same_traits_stand_out() -> None:
     names = name_clusters(alike, LABELS)
     assert len(set(names)) == 4
     assert not any("cluster" in name for name in names)
+
+
+def test_a_name_grows_until_it_differs_and_says_no_word_twice() -> None:
+    labels = {"mix:A": "meat", "mix:B": "packaged meat", "mix:C": "deli"}
+    alike = [("mix:A", 2.0, 3.0), ("mix:B", 1.5, 2.0), ("weekend", 1.0, 1.5), ("discount", 0.9, 1.5)]
+    effects = [[*alike, ("evening", 0.5, 1.2)], [*alike, ("evening", -0.5, 0.8)], [("mix:C", 1.0, 2.0)]]
+    assert name_clusters(effects, labels) == [
+        "meat, weekends, discount seekers, evenings",
+        "meat, weekends, discount seekers, daytime",
+        "deli",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,20 @@ def test_an_irregular_shopper_is_less_late_after_the_same_silence() -> None:
     irregular = [20.0 + sum(gaps[:i]) for i in range(len(gaps) + 1)]
     found = stages({"regular": weekly(7, 20, 16), "irregular": irregular})
     assert found["regular"]["late"] < found["irregular"]["late"] / 2
-    assert found["irregular"]["stage"] != "loyal"
+
+
+def test_who_buys_by_fits_and_starts_is_active_and_not_loyal() -> None:
+    gaps = [1, 30, 2, 25, 1, 28, 2, 30, 1, 25, 2, 28, 1, 4, 2, 2, 1, 2]
+    found = stages({"fitful": [1.0 + sum(gaps[::-1][:i]) for i in range(len(gaps) + 1)]})
+    assert found["fitful"]["stage"] == "active"
+    assert found["fitful"]["purchase_days"] > 12
+
+
+def test_the_silence_itself_is_no_part_of_the_rhythm_that_judges_it() -> None:
+    # after few gaps, one of them the long one, the long one would look half usual
+    found = stages({f"gap{gap}": [3.0, *(3.0 + gap + 7 * i for i in range(4))] for gap in (45, 55, 65, 80)})
+    assert found["gap80"]["stage"] == "won back"
+    assert found["gap65"]["stage"] == "won back"
 
 
 def test_few_gaps_are_drawn_toward_everybody() -> None:
