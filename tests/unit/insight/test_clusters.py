@@ -8,7 +8,7 @@ from insight.cell_sociology import derive_sociology, level_number
 from insight.cell_traits import readable
 from insight.cluster_choice import find_clusters
 from insight.cluster_names import name_clusters
-from insight.clusters import NO_PURCHASES, Clusters, derive_clusters
+from insight.clusters import NO_PURCHASES, ClusterModel, Clusters, derive_clusters
 from kernel.errors import BadInput, NotFound
 
 LABELS = {"mix:TEA": "tea", "mix:BREAD": "bread", "per_week": "baskets a week", "basket": "basket size"}
@@ -36,7 +36,9 @@ def planted(seed: int, size: int = 80) -> tuple[pl.DataFrame, list[int]]:
     )
 
 
-def cluster(traits: pl.DataFrame, most: int = 6, seed: int = 3, **more: object) -> Clusters:
+def cluster(
+    traits: pl.DataFrame, most: int = 6, seed: int = 3, model: ClusterModel | None = None
+) -> Clusters:
     users = pl.concat([traits.select("user"), pl.DataFrame({"user": [-1]})])
     return derive_clusters(
         users=users,
@@ -45,7 +47,7 @@ def cluster(traits: pl.DataFrame, most: int = 6, seed: int = 3, **more: object) 
         sociology=(),
         max_clusters=most,
         seed=seed,
-        **more,  # type: ignore[arg-type]
+        model=model,
     )
 
 
