@@ -1,0 +1,42 @@
+"""The door of insight."""
+
+from insight.bitmaps import LeafCache, UserDictionary
+from insight.catalog import Catalog, load_catalog, parse_catalog
+from insight.catalog_check import check_catalog
+from insight.condition_check import check_condition
+from insight.condition_parse import parse_condition
+from insight.groups import Group
+from insight.population import Because, Estimate, Population
+from insight.reading import (
+    event_range,
+    read_events,
+    read_fields,
+    read_offer_items,
+    read_role,
+    read_users,
+)
+from insight.selection import select
+from insight.source import source_fingerprint
+
+__all__ = [
+    "Because",
+    "Catalog",
+    "Estimate",
+    "Group",
+    "LeafCache",
+    "Population",
+    "UserDictionary",
+    "check_catalog",
+    "check_condition",
+    "event_range",
+    "load_catalog",
+    "parse_catalog",
+    "parse_condition",
+    "read_events",
+    "read_fields",
+    "read_offer_items",
+    "read_role",
+    "read_users",
+    "select",
+    "source_fingerprint",
+]

@@ -1,0 +1,256 @@
+"""The catalog: where each user, field and event lives, of which type, and what it plays for us.
+
+A source is a DuckDB file (`duckdb://shop.duckdb`) or a folder of Parquet or CSV files
+(`parquet://data`, `csv://data`), relative to the catalog's own folder; a folder's tables are its
+file names. Naive times in a source are in its `timezone`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field
+
+from kernel.clock import parse_zone
+from kernel.definitions import Frozen, Name, parse
+from kernel.errors import BadInput, NotFound
+from kernel.events import EVENT_COLUMNS, OFFER, PURCHASE_ROLES
+from kernel.ids import fingerprint
+
+Type = Literal["string", "integer", "decimal", "boolean", "date", "datetime"]
+EventRole = Literal["purchase", "treatment", "response"]
+#: what an entity field may say for us: the user's IANA zone; whether the user may be contacted
+FieldRole = Literal["timezone", "consent"]
+#: role of an event → roles that its fields may have, and those that it must have
+EVENT_FIELD_ROLES: dict[str | None, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    None: ((), ()),
+    "purchase": (PURCHASE_ROLES, ("amount",)),
+    "treatment": ((OFFER,), (OFFER,)),
+    "response": ((OFFER,), (OFFER,)),
+}
+#: the one entity: unit of choice and of caps
+USER = "user"
+
+
+class SourceRoute(Frozen):
+    url: str = Field(min_length=1)
+    #: IANA zone of naive times in it
+    timezone: str = "UTC"
+
+
+class EntityRoute(Frozen):
+    source: str
+    table: str
+    key: str
+    #: time column of the table; who first appears there after T does not exist at T
+    since: str | None = None
+
+
+class Labelled(Frozen):
+    type: Type
+    label: str = ""
+    description: str = ""
+
+
+class FieldRoute(Labelled):
+    table: str
+    column: str
+    #: source and key column, when they differ from the entity's
+    source: str | None = None
+    key: str | None = None
+    #: the only values it has, where that is known
+    values: tuple[str | int | float | bool, ...] | None = None
+    role: FieldRole | None = None
+
+
+class EventFieldRoute(Labelled):
+    column: str
+    #: table that it is read from; absent: the event's own, else the first joined one that has it
+    table: str | None = None
+    values: tuple[str | int | float | bool, ...] | None = None
+    role: str | None = None
+
+
+class LookupRoute(Frozen):
+    """A many-to-one table joined left on a column of the same name in both."""
+
+    key: str
+
+
+class EventRoute(Frozen):
+    source: str
+    table: str
+    user: str
+    time: str
+    #: rows that share it are lines of one event; absent: each row is an event
+    id: str | None = None
+    role: EventRole | None = None
+    label: str = ""
+    description: str = ""
+    join: dict[str, LookupRoute] = {}
+    fields: dict[Name, EventFieldRoute] = {}
+
+
+class OfferRoute(Frozen):
+    """Which items each offer is for."""
+
+    source: str
+    table: str
+    offer: str
+    item: str
+
+
+class Catalog(Frozen):
+    """The whole routing. Make it with `load_catalog` or `parse_catalog`, which check its references."""
+
+    sources: dict[Name, SourceRoute] = Field(min_length=1)
+    entities: dict[Name, EntityRoute]
+    fields: dict[str, FieldRoute] = {}
+    events: dict[Name, EventRoute] = {}
+    offers: OfferRoute | None = None
+    #: folder that relative addresses start from, and the file's name for messages
+    folder: Path = Field(default=Path(), exclude=True)
+    file: str = Field(default="catalog", exclude=True)
+
+    @property
+    def entity(self) -> EntityRoute:
+        return self.entities[USER]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what the file says and where it stands: 16 digits."""
+        return fingerprint([str(self.folder.resolve()), self.model_dump(mode="json")])
+
+    def field(self, name: str, where: str = "", at: str = "field") -> FieldRoute:
+        if name not in self.fields:
+            raise NotFound("field", name, self.fields, where=where, field=at)
+        return self.fields[name]
+
+    def event(self, name: str, where: str = "", at: str = "event") -> EventRoute:
+        if name not in self.events:
+            raise NotFound("event", name, self.events, where=where, field=at)
+        return self.events[name]
+
+    def event_field(self, event: str, name: str, where: str = "", at: str = "field") -> str:
+        """The short name of `amount` or `order.amount`. Raises NotFound when the event has none."""
+        fields = self.event(event, where).fields
+        short = name.removeprefix(f"{event}.")
+        if short not in fields:
+            raise NotFound(f"field of event {event}", name, fields, where=where, field=at)
+        return short
+
+    def event_of_role(self, role: str) -> str | None:
+        return next((name for name, event in self.events.items() if event.role == role), None)
+
+    def field_of_role(self, role: FieldRole) -> str | None:
+        return next((name for name, field in self.fields.items() if field.role == role), None)
+
+    def field_place(self, name: str) -> tuple[str, str, str]:
+        """Source, table and key column of an entity field."""
+        route = self.field(name)
+        return route.source or self.entity.source, route.table, route.key or self.entity.key
+
+    def tables(self, source: str) -> tuple[str, ...]:
+        """The tables that this catalog uses of a source, sorted."""
+        return tuple(sorted({table for name, table, _ in self._uses() if name == source}))
+
+    def _uses(self) -> Iterator[tuple[str, str, str]]:
+        """Each (source, table, place in the file) that is named."""
+        yield self.entity.source, self.entity.table, f"entities.{USER}"
+        for name in self.fields:
+            source, table, _ = self.field_place(name)
+            yield source, table, f"fields.{name}"
+        for name, event in self.events.items():
+            for table in (event.table, *event.join):
+                yield event.source, table, f"events.{name}"
+        if self.offers:
+            yield self.offers.source, self.offers.table, "offers"
+
+
+def load_catalog(path: Path) -> Catalog:
+    """The catalog in a YAML file. Raises BadInput naming file, field and value."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput("does not exist", field="catalog", value=str(path)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot be read: {error}", where=path.name, field="file") from None
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
+        raise BadInput(
+            f"is not YAML: {getattr(error, 'problem', error)}", where=path.name, field=f"line {line}"
+        ) from None
+    return parse_catalog(raw, folder=path.parent, where=path.name)
+
+
+def parse_catalog(raw: object, *, folder: Path, where: str = "catalog") -> Catalog:
+    """The catalog in parsed YAML, relative addresses starting from `folder`. Raises BadInput."""
+    if isinstance(raw, Mapping):
+        for name in ("folder", "file"):
+            if name in raw:
+                raise BadInput("is not a known field here", where=where, field=name, value=str(raw[name]))
+        raw = {**raw, "folder": folder, "file": where}
+    catalog = parse(Catalog, raw, where)
+    _check_references(catalog)
+    return catalog
+
+
+def _check_references(catalog: Catalog) -> None:
+    where = catalog.file
+    if set(catalog.entities) != {USER}:
+        value = ", ".join(catalog.entities) or None
+        raise BadInput(f"must be exactly one, named {USER!r}", where=where, field="entities", value=value)
+    for name, source in catalog.sources.items():
+        try:
+            parse_zone(source.timezone)
+        except BadInput as error:
+            raise BadInput(
+                error.problem, where=where, field=f"sources.{name}.timezone", value=source.timezone
+            ) from None
+    for name, _, place in catalog._uses():
+        if name not in catalog.sources:
+            raise NotFound("source", name, catalog.sources, where=where, field=f"{place}.source")
+    for name in catalog.fields:
+        if not name.startswith(f"{USER}.") or len(name) == len(USER) + 1:
+            raise BadInput(f"is not named {USER}.SOMETHING", where=where, field="fields", value=name)
+    roles = [field.role for field in catalog.fields.values() if field.role]
+    for role in roles:
+        if roles.count(role) > 1:
+            raise BadInput("is the role of two fields", where=where, field="fields role", value=role)
+    for name in catalog.events:
+        _check_event(catalog, name)
+
+
+def _check_event(catalog: Catalog, name: str) -> None:
+    where, place, event = catalog.file, f"events.{name}", catalog.events[name]
+    if event.role and catalog.event_of_role(event.role) != name:
+        raise BadInput("is the role of two events", where=where, field=f"{place}.role", value=event.role)
+    may, must = EVENT_FIELD_ROLES[event.role]
+    taken: set[str] = set()
+    for short, field in event.fields.items():
+        at = f"{place}.fields.{short}"
+        if short in EVENT_COLUMNS or (field.role != OFFER and short == OFFER and OFFER in may):
+            raise BadInput("is a name that every such event uses itself", where=where, field=at)
+        if field.table is not None and field.table not in (event.table, *event.join):
+            raise NotFound(
+                "table of the event", field.table, (event.table, *event.join), where=where, field=at
+            )
+        if field.role is None:
+            continue
+        if field.role not in may:
+            raise NotFound(f"role in a {event.role or 'plain'} event", field.role, may, where=where, field=at)
+        if field.role in taken:
+            raise BadInput("is the role of two fields", where=where, field=f"{at}.role", value=field.role)
+        taken.add(field.role)
+        if field.role in ("amount", "discount") and field.type not in ("integer", "decimal"):
+            raise BadInput(
+                f"is not a number, as role {field.role} must be", where=where, field=at, value=field.type
+            )
+    for role in must:
+        if role not in taken:
+            raise BadInput(
+                f"has role {event.role}, so one of its fields needs role {role}", where=where, field=place
+            )

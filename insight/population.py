@@ -1,0 +1,295 @@
+"""A population: the users of a catalog as of an instant, and which of them belong to which group.
+
+Each leaf runs once in its own source and becomes a Roaring bitmap; everything above leaves is bitmap
+algebra. One population sees one version of the sources: if they change meanwhile, it says so.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from functools import reduce
+from typing import Any
+
+import polars as pl
+from pyroaring import BitMap
+
+from insight.bitmaps import LeafCache, UserDictionary
+from insight.catalog import Catalog
+from insight.compile import LeafCompiler
+from insight.condition_check import check_leaf
+from insight.condition_text import phrase
+from insight.conditions import (
+    AllOf,
+    AnyOf,
+    Condition,
+    FieldTest,
+    InGroup,
+    InOrder,
+    Leaf,
+    Not,
+    NotFollowed,
+    branches,
+    ends,
+    evaluate,
+    leaf_id,
+)
+from insight.groups import Group, in_order
+from insight.reading import check_lookups, check_one_row_each, read_users
+from insight.source import Reader, open_source, source_fingerprint
+from kernel.clock import aware
+from kernel.errors import BadInput, NotFound, Stale
+
+#: a group by name, as a definition, or a bare condition
+Wanted = str | Group | Condition
+#: users that a sample aims at, and the universe from which on an estimate samples
+SAMPLE, SAMPLE_ABOVE = 200_000, 5_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How many users belong."""
+
+    #: users; the most likely number where it was sampled
+    count: int
+    #: 95 % interval; both equal `count` where it was counted
+    low: int
+    high: int
+    #: `cached` (every leaf was known), `exact` (counted now) or `sampled`
+    method: str
+    #: time that it took, milliseconds
+    ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Because:
+    """One line of the answer to "why is she in it?"."""
+
+    #: how far below the whole condition, from 0
+    depth: int
+    #: what is stated
+    text: str
+    #: whether it holds for the user
+    holds: bool
+
+
+class Population:
+    """The users of `catalog` as of `as_of`, with the groups that conditions may name.
+
+    `pinned`: static group → its members' ids; a static group that is not pinned yet is worked out
+    like a dynamic one. `cache`: leaves already known, to be shared by the populations of a process.
+    `every` = k keeps one user in k, by hash, for samples.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        as_of: datetime,
+        groups: Mapping[str, Group] | None = None,
+        *,
+        pinned: Mapping[str, pl.Series] | None = None,
+        cache: LeafCache | None = None,
+        every: int = 1,
+    ) -> None:
+        self.catalog, self.as_of = catalog, aware(as_of, "as_of")
+        self.groups, self.pinned = dict(groups or {}), dict(pinned or {})
+        self._cache = cache if cache is not None else LeafCache()
+        self._every = every
+        self.source_fingerprint = source_fingerprint(catalog)
+        self._version = (catalog.fingerprint, self.source_fingerprint, self.as_of, every)
+        self.dictionary = UserDictionary(read_users(catalog, self.as_of, every=every)["user"])
+        self.universe = self.dictionary.all()
+
+    def members(self, wanted: Wanted) -> BitMap:
+        """The users who belong, as numbers of `dictionary`. Raises BadInput, NotFound, Stale."""
+        return BitMap(self._members(*self._plan(wanted)))
+
+    def users(self, members: BitMap) -> pl.Series:
+        """Their own ids, in order."""
+        return self.dictionary.users(members)
+
+    def estimate(
+        self, wanted: Wanted, *, sample_above: int = SAMPLE_ABOVE, sample_size: int = SAMPLE
+    ) -> Estimate:
+        """How many belong: from cached leaves, else counted, else (a universe above `sample_above`)
+        from about `sample_size` users chosen by hash, with Wilson's interval at 95 %."""
+        begun = time.perf_counter()
+        plan = self._plan(wanted)
+        known = self._known(plan)
+        if not known and len(self.universe) > sample_above:
+            every = math.ceil(len(self.universe) / sample_size)
+            sample = Population(
+                self.catalog, self.as_of, self.groups, pinned=self.pinned, cache=self._cache, every=every
+            )
+            if len(sample.universe):
+                count, low, high = wilson(
+                    len(sample.members(wanted)), len(sample.universe), len(self.universe)
+                )
+                return Estimate(count=count, low=low, high=high, method="sampled", ms=_since(begun))
+        count = len(self._members(*plan))
+        method = "cached" if known else "exact"
+        return Estimate(count=count, low=count, high=count, method=method, ms=_since(begun))
+
+    def explain(self, wanted: Wanted, user: object) -> tuple[Because, ...]:
+        """Why a user belongs or not: the condition line by line, groups opened where they stand.
+
+        Raises NotFound when the user does not exist as of `as_of`.
+        """
+        position = self.dictionary.position(user)
+        condition, below = self._plan(wanted)
+        sets = self._sets(condition, below)
+        lines: list[Because] = []
+        waiting: list[tuple[Condition, int]] = [(condition, 0)]
+        while waiting:
+            node, depth = waiting.pop()
+            holds = evaluate(
+                node,
+                end=lambda end: position in sets[_set_name(end)],
+                every=all,
+                some=any,
+                opposite=lambda part: not part,
+            )
+            lines.append(Because(depth=depth, text=phrase(node), holds=holds))
+            parts: Sequence[Condition] = branches(node)
+            if isinstance(node, InGroup) and not self._is_pinned(node.group):
+                parts = (below[node.group],)
+            waiting.extend((part, depth + 1) for part in reversed(parts))
+        return tuple(lines)
+
+    def _plan(self, wanted: Wanted) -> tuple[Condition, dict[str, Condition]]:
+        """The condition, and the groups that it needs in order; every leaf checked."""
+        if isinstance(wanted, str):
+            if wanted not in self.groups:
+                raise NotFound("group", wanted, self.groups)
+            condition: Condition = InGroup(group=wanted)
+        elif isinstance(wanted, Group):
+            condition = wanted.condition
+            if wanted.name in in_order(
+                condition, {**self.groups, wanted.name: wanted}, f"group {wanted.name}"
+            ):
+                raise BadInput(
+                    "refers to itself", where=f"group {wanted.name}", field="group", value=wanted.name
+                )
+            return self._checked(condition, f"group {wanted.name}"), self._below(condition, wanted.name)
+        else:
+            condition = wanted
+        return self._checked(condition, ""), self._below(condition, "")
+
+    def _below(self, condition: Condition, where: str) -> dict[str, Condition]:
+        below = in_order(condition, self.groups, f"group {where}" if where else "")
+        return {
+            name: each if self._is_pinned(name) else self._checked(each, f"group {name}")
+            for name, each in below.items()
+        }
+
+    def _is_pinned(self, name: str) -> bool:
+        return name in self.pinned and self.groups[name].mode == "static"
+
+    def _checked(self, condition: Condition, where: str) -> Condition:
+        """The same tree with typed leaves."""
+        return evaluate(
+            condition,
+            end=lambda end: end if isinstance(end, InGroup) else check_leaf(end, self.catalog, where),
+            every=lambda parts: AllOf(parts=tuple(parts)),
+            some=lambda parts: AnyOf(parts=tuple(parts)),
+            opposite=lambda part: Not(part=part),
+        )
+
+    def _members(self, condition: Condition, below: dict[str, Condition]) -> BitMap:
+        return _algebra(condition, self._sets(condition, below), self.universe)
+
+    def _sets(self, condition: Condition, below: dict[str, Condition]) -> dict[str, BitMap]:
+        """Members of every leaf (by its id) and of every group (by `group NAME`) that is needed."""
+        conditions = [condition, *(each for name, each in below.items() if not self._is_pinned(name))]
+        sets = self._leaves(
+            [end for each in conditions for end in ends(each) if not isinstance(end, InGroup)]
+        )
+        for name, each in below.items():
+            if self._is_pinned(name):
+                sets[f"group {name}"] = self.dictionary.positions(self.pinned[name])
+            else:
+                sets[f"group {name}"] = _algebra(each, sets, self.universe)
+        return sets
+
+    def _needed(self, condition: Condition, below: dict[str, Condition]) -> list[Leaf]:
+        conditions = [condition, *(each for name, each in below.items() if not self._is_pinned(name))]
+        return [end for each in conditions for end in ends(each) if not isinstance(end, InGroup)]
+
+    def _known(self, plan: tuple[Condition, dict[str, Condition]]) -> bool:
+        return all(
+            self._cache.get((leaf_id(leaf), *self._version)) is not None for leaf in self._needed(*plan)
+        )
+
+    def _leaves(self, leaves: Sequence[Leaf]) -> dict[str, BitMap]:
+        sets: dict[str, BitMap] = {}
+        missing: dict[str, Leaf] = {}
+        for leaf in leaves:
+            name = leaf_id(leaf)
+            known = self._cache.get((name, *self._version))
+            if known is not None:
+                sets[name] = known
+            else:
+                missing[name] = leaf
+        if missing:
+            self._same_sources()
+            with ExitStack() as stack:
+                readers: dict[str, Reader] = {}
+
+                def run(source: str, expression: Any) -> pl.DataFrame:
+                    if source not in readers:
+                        readers[source] = stack.enter_context(open_source(self.catalog, source))
+                    return readers[source].frame(expression)
+
+                compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, every=self._every)
+                for name, leaf in missing.items():
+                    self._check_rows(leaf)
+                    found, inside = compiler.members(leaf, run)
+                    positions = self.dictionary.positions(found)
+                    sets[name] = positions if inside else self.universe - positions
+            self._same_sources()
+            for name in missing:
+                self._cache.put((name, *self._version), sets[name])
+        return sets
+
+    def _same_sources(self) -> None:
+        if source_fingerprint(self.catalog) != self.source_fingerprint:
+            raise Stale("the sources have changed since this population was read; read it again")
+
+    def _check_rows(self, leaf: Leaf) -> None:
+        if isinstance(leaf, FieldTest):
+            check_one_row_each(self.catalog, leaf.field)
+            return
+        steps = leaf.steps if isinstance(leaf, InOrder) else (leaf.step,)
+        for step in (*steps, leaf.by) if isinstance(leaf, NotFollowed) else steps:
+            check_lookups(self.catalog, step.event)
+
+
+def wilson(hits: int, sample: int, universe: int) -> tuple[int, int, int]:
+    """Count, low and high in the universe from hits in a sample: E. B. Wilson's score interval, 95 %."""
+    z, share = 1.959964, hits / sample
+    middle = (share + z * z / (2 * sample)) / (1 + z * z / sample)
+    half = z / (1 + z * z / sample) * math.sqrt(share * (1 - share) / sample + z * z / (4 * sample * sample))
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return round(share * universe), math.floor(low * universe), math.ceil(high * universe)
+
+
+def _algebra(condition: Condition, sets: Mapping[str, BitMap], universe: BitMap) -> BitMap:
+    return evaluate(
+        condition,
+        end=lambda end: sets[_set_name(end)],
+        every=lambda parts: reduce(lambda a, b: a & b, parts),
+        some=lambda parts: reduce(lambda a, b: a | b, parts),
+        opposite=lambda part: universe - part,
+    )
+
+
+def _set_name(end: Leaf | InGroup) -> str:
+    return f"group {end.group}" if isinstance(end, InGroup) else leaf_id(end)
+
+
+def _since(begun: float) -> float:
+    return round(1000 * (time.perf_counter() - begun), 3)
