@@ -123,24 +123,27 @@ def _search(
     best.offer(greedy(problem, adjusted, nothing))
     losses = flip_losses(problem, adjusted, reply, upper)
     order = np.argsort(losses, kind="stable")
-    size = _CORE
-    while time.monotonic() < end and not best.within(gap):
-        # better than the best so far is only what differs where a flip loses less than the gap
-        open_ = losses <= (ceiling - best.objective) * (1 + PROVEN) + 1e-9
-        last = int(open_.sum()) <= size or size >= problem.size
-        core = open_ if last else _mask(order[:size], problem.size)
-        if last and problem.size > _WHOLE and int(core.sum()) > _WHOLE:
-            break
-        left = end - time.monotonic()
-        share = left if last else 0.3 * left
-        _branch(best, core, reply, end=time.monotonic() + share, gap=gap, seed=seed, whole=last)
-        method["core"] = int(core.sum())
-        if last or best.infeasible:
-            break
-        size = min(2 * size, problem.size) if size < 4 * _CORE else problem.size
-        if problem.size > _WHOLE:
-            size = min(size, 16 * _CORE)
     method["integers"] = "core around the prices"
+    for size in _sizes(problem.size):
+        if best.within(gap) or time.monotonic() >= end:
+            return
+        # better than the best so far is only what differs where a flip loses no more than the gap
+        open_ = losses <= (ceiling - best.objective) * (1 + PROVEN) + 1e-9
+        last = int(open_.sum()) <= size
+        core = open_ if last else _mask(order[:size], problem.size)
+        left = end - time.monotonic()
+        stop = end if last or size == problem.size else time.monotonic() + 0.3 * left
+        method["core"] = int(core.sum())
+        _branch(best, core, reply, end=stop, gap=gap, seed=seed, whole=last)
+        if last or best.infeasible:
+            return
+
+
+def _sizes(size: int) -> list[int]:
+    """How many candidates are left open, one attempt after the other."""
+    if size <= _WHOLE:
+        return [_CORE, 2 * _CORE, 4 * _CORE, size]
+    return [_CORE * 2**step for step in range(5)]
 
 
 def _branch(best: _Best, free: Mask, fixed: Mask, *, end: float, gap: float, seed: int, whole: bool) -> None:

@@ -16,8 +16,6 @@ def greedy(problem: Problem, adjusted: Floats, preferred: Mask) -> Mask:
     One that fills a floor still open is taken before all others; one worth nothing is taken for that only.
     The result may miss floors and least tasks: ask `feasible`.
     """
-    usage = [problem.usage(limit) for limit in range(problem.summed.size)]
-    stacked = np.array(usage, np.float64).reshape(problem.summed.size, problem.size)
     chosen = np.zeros(problem.size, np.bool_)
     order = np.lexsort((-adjusted, ~preferred))
     owner = problem.user_of()
@@ -26,24 +24,26 @@ def greedy(problem: Problem, adjusted: Floats, preferred: Mask) -> Mask:
     total = np.zeros(problem.summed.size)
     for floors in (True, False):
         _take(
-            order, floors, problem.value, stacked, owner, problem.slots, problem.caps, problem.max_tasks,
-            problem.min_tasks, problem.at_most, problem.at_least, chosen, tasks, held, total,
+            order, floors, problem.value, problem.pattern, problem.member, problem.amounts, problem.summed,
+            owner, problem.slots, problem.caps, problem.max_tasks, problem.min_tasks, problem.at_most,
+            problem.at_least, chosen, tasks, held, total,
         )  # fmt: skip
     return chosen
 
 
 def _take_python(
-    order: Any, floors: bool, value: Any, usage: Any, owner: Any, slots: Any, caps: Any, most: int,
+    order: Any, floors: bool, value: Any, pattern: Any, member: Any, amounts: Any, summed: Any, owner: Any,
+    slots: Any, caps: Any, most: int,
     least: int, at_most: Any, at_least: Any, chosen: Any, tasks: Any, held: Any, total: Any,
 ) -> None:  # fmt: skip
-    limits, families = usage.shape[0], slots.shape[0]
+    limits, families = summed.size, slots.shape[0]
     for each in order:
         user = owner[each]
         if chosen[each] or tasks[user] >= most:
             continue
         fits, fills = True, tasks[user] < least
         for limit in range(limits):
-            use = usage[limit, each]
+            use = amounts[summed[limit], each] if member[pattern[each], limit] else 0.0
             if use > 0 and total[limit] + use > at_most[limit]:
                 fits = False
             if use < 0 and total[limit] + use < at_least[limit] and total[limit] >= at_least[limit]:
@@ -58,7 +58,8 @@ def _take_python(
             chosen[each] = True
             tasks[user] += 1
             for limit in range(limits):
-                total[limit] += usage[limit, each]
+                if member[pattern[each], limit]:
+                    total[limit] += amounts[summed[limit], each]
             for family in range(families):
                 held[user, slots[family, each]] += 1
 

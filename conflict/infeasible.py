@@ -2,7 +2,7 @@
 
 Deletion filter (Chinneck and Dravnieks, 1991): drop one after the other; what cannot be dropped without the
 contradiction going away stays. Judged on the linear relaxation when that is contradictory already, else on
-whole numbers.
+whole numbers; problems too large for a linear program are judged by prices alone.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from conflict.bundle import contradicts
+from conflict.prices import LINEAR
 from conflict.problem import Problem
 from conflict.programs import Answer, Solver, solve
 from conflict.rows import program_of
@@ -38,7 +40,10 @@ def conflicting(problem: Problem, names: tuple[str, ...], *, seconds: float) -> 
 def _contradicts(
     problem: Problem, names: tuple[str, ...], kept: list[str], *, whole: bool, seconds: float
 ) -> bool:
-    program = program_of(_only(problem, names, kept), whole=whole)
+    relaxed = _only(problem, names, kept)
+    if problem.size > LINEAR:
+        return contradicts(relaxed, seconds=seconds)
+    program = program_of(relaxed, whole=whole)
     solved = solve(program, Solver.HIGHS if whole else Solver.GLOP, seconds=seconds)
     return solved.answer is Answer.INFEASIBLE
 

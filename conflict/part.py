@@ -41,7 +41,7 @@ def solve_part(
     """Choose among `free` candidates, the others staying as in `fixed`; both [n].
 
     Only users with something free enter the program. A result that passes a limit by the solver's tolerance
-    is solved again with that limit tighter by as much. `worth` is what is known already, for the gap.
+    is solved again with that limit tighter by as much. `gap` is a part of the value of the whole.
     """
     owner = problem.user_of()
     touched = np.zeros(problem.users, np.bool_)
@@ -58,6 +58,9 @@ def solve_part(
         high=np.where(held & ~fixed[inside], 0.0, 1.0),
     )
     elsewhere = float(problem.value[rest].sum())
+    here, all_ = float(part.value[fixed[inside]].sum()), float(problem.value[fixed].sum())
+    if here > 0 and all_ > here:
+        gap *= all_ / here
     bound = np.inf
     for _ in range(_TIGHTENINGS):
         solved = solve(whole, Solver.HIGHS, seconds=seconds, gap=gap, seed=seed)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from conflict.bundle import contradicts, descend
 from conflict.problem import Floats, Problem
 from conflict.programs import Answer, Solver, solve
 from conflict.rows import program_of
+
+#: most candidates whose linear program is solved at once
+LINEAR = 30_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +31,54 @@ class Prices:
 
 
 def find_prices(problem: Problem, *, seconds: float) -> Prices:
-    """Prices by the linear relaxation."""
+    """Prices by the linear relaxation, or where that is too large by descent on growing samples of users.
+
+    Users stand in no order, so the first of them are a fair sample, and limits shrink in proportion.
+    """
+    end = time.monotonic() + seconds
+    if problem.size <= LINEAR:
+        return _linear(problem, seconds=seconds)
+    values, size = np.zeros(problem.summed.size), LINEAR // 2
+    if not _empty_choice_holds(problem) and contradicts(problem, seconds=0.3 * seconds):
+        return Prices(values=values, bound=np.inf, infeasible=True, method="proof by prices")
+    box = 0.3
+    steps: list[int] = []
+    while 2 * size < problem.size:
+        part = _sample(problem, size)
+        if not steps:
+            values = _linear(part, seconds=end - time.monotonic()).values
+        else:
+            values, _ = descend(part, values, box, seconds=0.3 * (end - time.monotonic()))
+        steps.append(part.size)
+        # the error of a sample's prices shrinks with the root of its size
+        size, box = 8 * size, box / np.sqrt(8.0)
+    values, bound = descend(problem, values, box, seconds=end - time.monotonic())
+    return Prices(
+        values=signed(problem, values),
+        bound=bound,
+        infeasible=False,
+        method=f"descent by way of samples of {', '.join(map(str, steps))}",
+    )
+
+
+def _empty_choice_holds(problem: Problem) -> bool:
+    return problem.min_tasks == 0 and bool((problem.at_least <= 0).all() and (problem.at_most >= 0).all())
+
+
+def _sample(problem: Problem, size: int) -> Problem:
+    users = int(np.searchsorted(problem.starts, size))
+    inside = np.arange(problem.size) < problem.starts[users]
+    share = users / problem.users
+    kept = problem.keep(inside)
+    return replace(
+        kept,
+        starts=kept.starts[: users + 1],
+        at_most=problem.at_most * share,
+        at_least=problem.at_least * share,
+    )
+
+
+def _linear(problem: Problem, *, seconds: float) -> Prices:
     solved = solve(program_of(problem, whole=False), Solver.GLOP, seconds=seconds)
     values = np.zeros(problem.summed.size)
     if solved.prices is not None:

@@ -12,7 +12,13 @@ from kernel.choices import Limits, Status
 from kernel.errors import BadInput
 
 GOOD = {"user": [1, 1, 2], "task": ["a", "b", "a"], "value": [1.0, 2.0, 3.0]}
-LABELLED = {**GOOD, "channel": ["sms", "push", "sms"], "cost": [1, 2, 3], "tier": [1, 2, 1], "fresh": [True] * 3}
+LABELLED = {
+    **GOOD,
+    "channel": ["sms", "push", "sms"],
+    "cost": [1, 2, 3],
+    "tier": [1, 2, 1],
+    "fresh": [True] * 3,
+}
 
 
 def _write(path: Path, text: str) -> Path:
@@ -81,10 +87,16 @@ def test_wrong_limits_are_named(tmp_path: Path, text: str, says: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("limits: [{name: a, sum: coast, at_most: 1}]", "sum = 'coast': unknown column; did you mean 'cost'?"),
+        (
+            "limits: [{name: a, sum: coast, at_most: 1}]",
+            "sum = 'coast': unknown column; did you mean 'cost'?",
+        ),
         ("limits: [{name: a, sum: channel, at_most: 1}]", "channel = 'String': must be numbers"),
         ("limits: [{name: a, where: {chanel: sms}, at_most: 1}]", "unknown column; did you mean 'channel'?"),
-        ("limits: [{name: a, where: {channel: smz}, at_most: 1}]", "unknown label of channel; did you mean 'sms'?"),
+        (
+            "limits: [{name: a, where: {channel: smz}, at_most: 1}]",
+            "unknown label of channel; did you mean 'sms'?",
+        ),
         ("limits: [{name: a, where: {tier: '1'}, at_most: 1}]", "is not a label of a column of type Int64"),
         ("limits: [{name: a, where: {tier: true}, at_most: 1}]", "is not a label of a column of type Int64"),
         ("limits: [{name: a, where: {channel: 1}, at_most: 1}]", "is not a label of a column of type String"),
@@ -112,7 +124,9 @@ def test_a_label_that_is_empty_is_an_error_where_a_limit_selects_on_it() -> None
 
 def test_labels_of_max_by_may_be_numbers_and_booleans(tmp_path: Path) -> None:
     limits = load_limits(
-        _write(tmp_path / "l.yaml", "per_user: {max_tasks: 2, max_by: {tier: {1: 1, 2: 0}, fresh: {true: 2}}}")
+        _write(
+            tmp_path / "l.yaml", "per_user: {max_tasks: 2, max_by: {tier: {1: 1, 2: 0}, fresh: {true: 2}}}"
+        )
     )
     chosen = allocate(pl.DataFrame(LABELLED), limits).assignments
     assert chosen.rows() == [(1, "a", 1.0, "sms", 1, 1, True), (2, "a", 3.0, "sms", 3, 1, True)]

@@ -1,0 +1,8 @@
+"""Every case by name. A new one is a module with a `CASE` and a line here."""
+
+from __future__ import annotations
+
+from benchmarks import allocation
+from benchmarks.case import Case
+
+CASES: dict[str, Case] = {"allocation": allocation.CASE}
