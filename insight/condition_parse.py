@@ -36,9 +36,9 @@ MOST_VALUES = 10_000
 _FORMS = ("all", "any", "not", "field", "sequence", "group", "event")
 
 
-def parse_condition(raw: object, where: str = "", at: str = "where") -> Condition:
+def parse_condition(raw: object, where: str = "", at: str = "where", deepest: int = MOST_DEEP) -> Condition:
     """The condition that `raw` spells. Raises BadInput naming `where`, the path in it and the value."""
-    return _parse(raw, where, at, deepest=MOST_DEEP, filtering=False)
+    return _parse(raw, where, at, deepest=deepest, filtering=False)
 
 
 def _parse(raw: object, where: str, at: str, *, deepest: int, filtering: bool) -> Condition:

@@ -14,6 +14,10 @@ from kernel.errors import BadInput, NotFound
 from kernel.ids import fingerprint
 
 
+#: deepest nesting in a saved group, so that it can also be written down and read again
+MOST_DEEP_SAVED = 100
+
+
 class Group(Definition):
     """A set of users with a name: whoever fulfils a condition (dynamic), or a pinned set (static)."""
 
@@ -27,7 +31,7 @@ class Group(Definition):
     @classmethod
     def _reads_as_a_condition(cls, where: dict[str, Any]) -> dict[str, Any]:
         try:
-            parse_condition(where)
+            parse_condition(where, deepest=MOST_DEEP_SAVED)
         except BadInput as error:
             raise ValueError(str(error)) from None
         return where
@@ -39,7 +43,7 @@ class Group(Definition):
     @property
     def fingerprint(self) -> str:
         """Of what decides who belongs: 16 digits."""
-        return fingerprint([self.name, self.entity, self.mode, self.where])
+        return fingerprint(self.model_dump(mode="json", include={"name", "entity", "mode", "where"}))
 
 
 def named_groups(condition: Condition) -> tuple[str, ...]:

@@ -150,18 +150,36 @@ def _reading(source: Source, tables: Iterable[str]) -> Iterator[Reader]:
         if source.kind != "duckdb":
             for table in tables:
                 relation = _relation(source, connection, table, f"sources.{source.name}")
-                relation.create_view(table, replace=False)
+                connection.execute(f"CREATE TEMP VIEW {_quoted(table)} AS {relation.sql_query()}")
         yield Reader(source, connection)
+
+
+@lru_cache(maxsize=1)
+def _in_memory() -> duckdb.DuckDBPyConnection:
+    """One engine for all folders, so that the memory limit holds for the process; cursors share nothing
+    that we make: their views are temporary, and settings are the session's."""
+    return duckdb.connect(config=_settings())
+
+
+def _settings() -> dict[str, Any]:
+    """Of an engine: what it may hold in memory, and where it puts the rest."""
+    return {
+        "memory_limit": "1GB",
+        "temp_directory": tempfile.gettempdir(),
+        "enable_external_file_cache": False,
+        # It believes a Parquet file's minimum and maximum, which know no NaN, and so finds no NaN.
+        "disabled_optimizers": "statistics_propagation",
+    }
 
 
 @contextmanager
 def _connected(source: Source) -> Iterator[duckdb.DuckDBPyConnection]:
-    settings: dict[str, Any] = {"memory_limit": "1GB", "temp_directory": tempfile.gettempdir()}
+    """A connection of this source's own, in its zone: to its database, or to an empty one for a folder."""
     try:
         if source.kind == "duckdb":
-            connection = duckdb.connect(str(source.path), read_only=True, config=settings)
+            connection = duckdb.connect(str(source.path), read_only=True, config=_settings())
         else:
-            connection = duckdb.connect(config=settings)
+            connection = _in_memory().cursor()
     except (duckdb.IOException, duckdb.ConnectionException, duckdb.CatalogException) as error:
         raise Unavailable(f"source {source.name!r} cannot be opened: {_first_line(error)}") from error
     try:
@@ -189,7 +207,7 @@ def _relation(
         if table not in {row[0] for row in known}:
             names = [row[0] for row in known]
             raise NotFound(f"table of source {source.name}", table, names, where=source.where, field=field)
-        return connection.table('"' + table.replace('"', '""') + '"')
+        return connection.table(_quoted(table))
     except duckdb.Error as error:
         raise BadInput(
             f"cannot be read: {_first_line(error)}", where=source.where, field=field, value=str(path.name)
@@ -226,7 +244,7 @@ def _repeated_key(source: Source, table: str, key: str, stamps: tuple[Stamp, ...
 def _csv_types(stamp: Stamp) -> dict[str, str]:
     """Column → type, judged from the whole file. Digits after a leading zero are text, not a number."""
     path = glob.escape(stamp[0])
-    with duckdb.connect() as connection:
+    with _in_memory().cursor() as connection:
         sniffed = connection.read_csv(path, header=True, sample_size=-1)
         types = {column: str(kind) for column, kind in zip(sniffed.columns, sniffed.types, strict=True)}
         text = connection.read_csv(path, header=True, all_varchar=True)
@@ -239,6 +257,10 @@ def _csv_types(stamp: Stamp) -> dict[str, str]:
                 if text.filter(padded).limit(1).fetchall():
                     types[column] = "VARCHAR"
     return types
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _first_line(error: Exception) -> str:
