@@ -13,7 +13,6 @@ from kernel.definitions import Definition
 from kernel.errors import BadInput, NotFound
 from kernel.ids import fingerprint
 
-
 #: deepest nesting in a saved group, so that it can also be written down and read again
 MOST_DEEP_SAVED = 100
 
