@@ -106,7 +106,7 @@ CASE = Case(
         "the best bound that is known."
     ),
     measure="objective",
-    sizes=(25_000, 100_000),
+    sizes=(25_000, 100_000, 1_000_000, 10_000_000),
     smoke=2_000,
     run=run,
     packages=("ortools", "numba", "numpy"),

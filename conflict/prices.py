@@ -14,6 +14,10 @@ from conflict.rows import program_of
 
 #: most candidates whose linear program is solved at once
 LINEAR = 30_000
+#: candidates of the first sample
+_SAMPLE = 15_000
+#: part of a limit, or of one unit, by which it is loosened to tell its price
+_HAIR = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ def find_prices(problem: Problem, *, seconds: float) -> Prices:
     end = time.monotonic() + seconds
     if problem.size <= LINEAR:
         return _linear(problem, seconds=seconds)
-    values, size = np.zeros(problem.summed.size), LINEAR // 2
+    values, size = np.zeros(problem.summed.size), _SAMPLE
     if not _empty_choice_holds(problem) and contradicts(problem, seconds=0.3 * seconds):
         return Prices(values=values, bound=np.inf, infeasible=True, method="proof by prices")
     box = 0.3
@@ -57,7 +61,7 @@ def find_prices(problem: Problem, *, seconds: float) -> Prices:
         values=signed(problem, values),
         bound=bound,
         infeasible=False,
-        method=f"descent by way of samples of {', '.join(map(str, steps))}",
+        method=f"descent after samples of {steps}",
     )
 
 
@@ -79,15 +83,20 @@ def _sample(problem: Problem, size: int) -> Problem:
 
 
 def _linear(problem: Problem, *, seconds: float) -> Prices:
-    solved = solve(program_of(problem, whole=False), Solver.GLOP, seconds=seconds)
-    values = np.zeros(problem.summed.size)
+    """Prices of limits loosened by a hair: where several prices fit, what one more unit would bring."""
+    above = _HAIR * np.maximum(1.0, np.abs(problem.at_most))
+    below = _HAIR * np.maximum(1.0, np.abs(problem.at_least))
+    loose = replace(problem, at_most=problem.at_most + above, at_least=problem.at_least - below)
+    solved = solve(program_of(loose, whole=False), Solver.GLOP, seconds=seconds)
+    values, bound = np.zeros(problem.summed.size), np.inf
     if solved.prices is not None:
         values = signed(problem, solved.prices[: values.size])
+    if solved.answer is Answer.OPTIMAL:
+        # the same prices prove a bound without the hair
+        hair = np.where(values > 0, above, np.where(values < 0, below, 0.0))
+        bound = solved.bound - float(np.abs(values) @ hair)
     return Prices(
-        values=values,
-        bound=solved.bound if solved.answer is Answer.OPTIMAL else np.inf,
-        infeasible=solved.answer is Answer.INFEASIBLE,
-        method="linear program",
+        values=values, bound=bound, infeasible=solved.answer is Answer.INFEASIBLE, method="linear program"
     )
 
 

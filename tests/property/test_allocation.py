@@ -199,8 +199,7 @@ def test_values_scale_the_objective_and_the_prices(problem: Problem, times: floa
 
 @QUICK
 @given(problems())
-def test_prices_bound_the_optimum(problem: Problem) -> None:
-    """Weak duality by hand: nobody's best reply, nor the limits' worth, can be beaten."""
+def test_prices_have_their_signs_and_reasons_add_up(problem: Problem) -> None:
     frame, limits = problem
     answer = allocate(frame, limits)
     if answer.objective is None:
