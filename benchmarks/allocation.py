@@ -35,7 +35,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
             ratio=1.0,
             times=1.0,
             seconds=ours.seconds,
-            notes=_notes(ours.objective, ours.bound, str(ours.status), broken=0),
+            notes=_notes(ours.objective, ours.bound, ours.bound, str(ours.status), broken=0),
         )
     ]
     problem = compile_problem(frame, limits, seed)
@@ -61,19 +61,21 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
                 ratio=None if objective is None else objective / ours.objective,
                 times=took / ours.seconds,
                 seconds=took,
-                notes=_notes(objective, min(bound, ours.bound), note, broken=broken),
+                notes=_notes(objective, bound, min(bound, ours.bound), note, broken=broken),
             )
         )
     return lines
 
 
-def _notes(objective: float | None, bound: float, status: str, *, broken: int | None) -> dict[str, object]:
-    gap = "–" if objective is None else f"{(bound - objective) / abs(objective):.1e}"
+def _notes(
+    objective: float | None, bound: float, best: float, status: str, *, broken: int | None
+) -> dict[str, object]:
+    gap = "–" if objective is None else f"{(best - objective) / abs(objective):.1e}"
     return {
         "gap to the best bound": gap,
         "limits and rules broken": "–" if broken is None else broken,
         "objective": "–" if objective is None else round(objective, 4),
-        "bound": round(bound, 4),
+        "bound": round(bound, 4) if np.isfinite(bound) else "–",
         "says": status,
     }
 
