@@ -3,6 +3,7 @@
 from insight.bitmaps import LeafCache, UserDictionary
 from insight.catalog import Catalog, load_catalog, parse_catalog
 from insight.catalog_check import check_catalog
+from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
 from insight.groups import Group
@@ -21,6 +22,7 @@ from insight.source import source_fingerprint
 __all__ = [
     "Because",
     "Catalog",
+    "CellMap",
     "Estimate",
     "Group",
     "LeafCache",
@@ -28,6 +30,7 @@ __all__ = [
     "UserDictionary",
     "check_catalog",
     "check_condition",
+    "derive_cells",
     "event_range",
     "load_catalog",
     "parse_catalog",

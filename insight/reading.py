@@ -56,7 +56,8 @@ def read_events(catalog: Catalog, name: str, until: datetime, since: datetime | 
 def read_role(catalog: Catalog, role: str, until: datetime) -> pl.DataFrame | None:
     """The events of a role up to `until`: user, at, event_id, then
 
-    for `purchase` those of amount, discount, category, place and item that exist, under these names;
+    for `purchase` those of amount, discount, category, place and item that exist, under these names,
+    and the other fields under their own;
     for `treatment` and `response` the offer, then the other fields under their own names.
     None when no event has the role.
     """
@@ -67,8 +68,9 @@ def read_role(catalog: Catalog, role: str, until: datetime) -> pl.DataFrame | No
     if role == "purchase":
         order = [each for each in PURCHASE_ROLES if each in by_role]
         renamed = {by_role[each]: each for each in order}
-        frame = _read(catalog, name, list(renamed), until, None)
-        return frame.rename(renamed).select(*EVENT_COLUMNS, *order)
+        rest = [short for short in catalog.events[name].fields if short not in renamed]
+        frame = _read(catalog, name, [*renamed, *rest], until, None)
+        return frame.rename(renamed).select(*EVENT_COLUMNS, *order, *rest)
     offer = by_role[OFFER]
     others = [short for short in catalog.events[name].fields if short != offer]
     frame = _read(catalog, name, [offer, *others], until, None)

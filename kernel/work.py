@@ -65,7 +65,7 @@ class Benefit(Definition):
     valid_from: date | None = None
     valid_to: date | None = None
     #: the offer as the response model knows it: values for the treatment event's fields
-    offer: dict[str, str | int | float] = {}
+    offer: dict[str, int | float | str] = {}
 
     @model_validator(mode="after")
     def _dates_in_order(self) -> Benefit:

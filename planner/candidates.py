@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import polars as pl
 
@@ -29,6 +30,8 @@ COLUMNS = (
     "content",
 )
 
+_SIGN = {"increase": 1.0, "decrease": -1.0}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
@@ -36,6 +39,8 @@ class Scores:
 
     #: user, spend (money in the goal window), churn (P no purchase), habit (money in a usual window)
     users: pl.DataFrame
+    #: window that spend and habit are sums over; a goal's own window scales them
+    window: timedelta
     #: user, benefit, response (P responds | reached)
     responses: pl.DataFrame
 
@@ -71,7 +76,7 @@ def derive_candidates(
     """
     if not tasks:
         raise BadInput("has no tasks", field="plan")
-    table = _task_table(tasks, resources)
+    table = _task_table(tasks, resources, scores.window)
     rows = audiences.unique(maintain_order=True).join(table, on="audience")
     all_rows = rows.height
     rows = rows.sort("place", maintain_order=True).unique(
@@ -97,7 +102,7 @@ def _needed(daily: DailyLimits | None, columns: Sequence[str]) -> pl.Expr:
     return pl.any_horizontal(pl.lit(value=False), *floors)
 
 
-def _task_table(tasks: Sequence[Task], resources: Resources) -> pl.DataFrame:
+def _task_table(tasks: Sequence[Task], resources: Resources, window: timedelta) -> pl.DataFrame:
     goals: dict[str, Goal] = {each.name: each for each in resources.goals}
     benefits: dict[str, Benefit] = {each.name: each for each in resources.benefits}
     touchpoints: dict[str, Touchpoint] = {each.name: each for each in resources.touchpoints}
@@ -110,7 +115,7 @@ def _task_table(tasks: Sequence[Task], resources: Resources) -> pl.DataFrame:
                 "task": task.name,
                 "place": goal.audiences.index(task.audience),
                 "base": goal.base,
-                "worth": goal.margin * goal.lift * (1 if goal.direction == "increase" else -1),
+                "worth": goal.margin * goal.lift * (goal.horizon / window) * _SIGN[goal.direction],
                 "reach": touchpoint.reach,
                 "per_touch": touchpoint.cost_per_touch,
                 "per_response": benefits[task.benefit].cost_per_response,

@@ -8,6 +8,7 @@ import polars as pl
 
 from kernel.choices import DailyLimits, Limit, Limits, PerUser
 from kernel.errors import BadInput
+from kernel.work import Benefit, Touchpoint
 from planner.compose import Resources
 
 
@@ -20,21 +21,15 @@ def day_limits(daily: DailyLimits | None, resources: Resources, candidates: pl.D
     own = daily or DailyLimits(name="none")
     limits = list(own.limits)
     taken = {limit.name for limit in limits}
-    for column, resource in [
-        *(("touchpoint", each) for each in resources.touchpoints),
-        *(("benefit", each) for each in resources.benefits),
-    ]:
+    finite: tuple[Benefit | Touchpoint, ...] = (*resources.touchpoints, *resources.benefits)
+    for resource in finite:
         if resource.capacity is None:
             continue
         name = f"{resource.name}_capacity"
         if name in taken:
-            raise BadInput(
-                f"is the name of the capacity of {column} {resource.name}",
-                where="limits",
-                field="name",
-                value=name,
-            )
-        limits.append(Limit(name=name, where={column: resource.name}, at_most=resource.capacity))
+            reason = f"is the name of the capacity of {resource.kind} {resource.name}"
+            raise BadInput(reason, where="limits", field="name", value=name)
+        limits.append(Limit(name=name, where={resource.kind: resource.name}, at_most=resource.capacity))
     return Limits(
         per_user=_present_rules(own.per_user, candidates),
         limits=tuple(limit for limit in limits if _selects(limit, candidates)),

@@ -1,0 +1,163 @@
+"""Definitions as code: YAML documents of known kinds, read whole, applied all or none, written back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+
+from insight.api import Catalog, Group, check_condition
+from kernel.choices import DailyLimits
+from kernel.contact import Cap, QuietHours
+from kernel.definitions import Definition, parse
+from kernel.errors import BadInput, NotFound
+from kernel.learning import ModelRecipe
+from kernel.people import CellRecipe, Stage
+from kernel.work import Benefit, Content, Goal, Touchpoint
+from planner.api import Resources
+from storage.definitions import DefinitionStore
+from storage.lake import write_text
+
+#: kind → model, in the order in which `export` writes them
+KINDS: dict[str, type[Definition]] = {
+    "group": Group,
+    "cells": CellRecipe,
+    "model": ModelRecipe,
+    "goal": Goal,
+    "benefit": Benefit,
+    "touchpoint": Touchpoint,
+    "content": Content,
+    "limits": DailyLimits,
+    "cap": Cap,
+    "quiet_hours": QuietHours,
+}
+Kind = TypeVar("Kind", bound=Definition)
+
+
+def read_definitions(path: Path) -> list[Definition]:
+    """Every document of a file, or of all `.yaml` files below a folder, checked one by one.
+
+    Raises BadInput naming file, line or field, and value; two documents of one kind and name are one error.
+    """
+    if not path.exists():
+        raise BadInput("no such file or folder", field="-f", value=str(path))
+    files = sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+    found: dict[tuple[str, str], tuple[str, Definition]] = {}
+    for file in files:
+        for number, raw in enumerate(_documents(file), 1):
+            where = f"{file}" if number == 1 else f"{file} (document {number})"
+            definition = parse_definition(raw, where)
+            key = (definition.kind, definition.name)
+            if key in found:
+                raise BadInput(
+                    f"is also in {found[key][0]}", where=where, field="name", value=definition.name
+                )
+            found[key] = (where, definition)
+    if not found:
+        raise BadInput("holds no definitions", field="-f", value=str(path))
+    return [definition for _, definition in found.values()]
+
+
+def parse_definition(raw: object, where: str) -> Definition:
+    """A document as the model of its `kind`."""
+    if not isinstance(raw, dict):
+        raise BadInput("is not a mapping with a kind", where=where, field="document", value=str(raw)[:80])
+    kind = raw.get("kind")
+    if kind not in KINDS:
+        raise NotFound("kind", kind, KINDS, where=where, field="kind")
+    return parse(KINDS[kind], raw, where)
+
+
+def _documents(file: Path) -> Iterable[object]:
+    try:
+        return [raw for raw in yaml.safe_load_all(file.read_text(encoding="utf-8")) if raw is not None]
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise BadInput(
+            f"does not parse: {error.problem}", where=str(file), field="line", value=line
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(f"does not parse: {error}", where=str(file), field="document") from None
+
+
+def body(definition: Definition) -> dict[str, Any]:
+    """What is stored and exported: everything that was said, nothing that is a default."""
+    raw = definition.model_dump(mode="json", exclude_defaults=True)
+    return {"kind": definition.kind, "name": definition.name, **raw}
+
+
+class Definitions:
+    """All definitions in force in a workspace."""
+
+    def __init__(self, store: DefinitionStore) -> None:
+        self._all = [
+            parse(KINDS[each.kind], each.body, f"{each.kind} {each.name}") for each in store.current()
+        ]
+
+    def of(self, kind: type[Kind]) -> tuple[Kind, ...]:
+        return tuple(cast(Kind, each) for each in self._all if type(each) is kind)
+
+    def one(self, kind: type[Kind]) -> Kind | None:
+        """The only definition of its kind, or none. Raises BadInput for several."""
+        found = self.of(kind)
+        if len(found) > 1:
+            names = ", ".join(each.name for each in found)
+            raise BadInput(f"more than one is defined: {names}", field="kind", value=found[0].kind)
+        return found[0] if found else None
+
+    @property
+    def groups(self) -> dict[str, Group]:
+        return {group.name: group for group in self.of(Group)}
+
+    def resources(self) -> Resources:
+        return Resources(
+            goals=self.of(Goal),
+            benefits=self.of(Benefit),
+            touchpoints=self.of(Touchpoint),
+            contents=self.of(Content),
+        )
+
+    def recipe(self, predicts: str) -> ModelRecipe:
+        """The model definition that predicts this, or the one that everyone starts from."""
+        found = [each for each in self.of(ModelRecipe) if each.predicts == predicts]
+        return found[0] if found else ModelRecipe.model_validate({"name": predicts, "predicts": predicts})
+
+    @property
+    def cells(self) -> CellRecipe:
+        return self.one(CellRecipe) or CellRecipe(name="cells")
+
+    def audiences(self) -> set[str]:
+        """Every name that a goal may call an audience."""
+        return set(self.groups) | {f"stage:{stage}" for stage in Stage}
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return [body(each) for each in self._all]
+
+
+def check_together(
+    definitions: Iterable[Definition], store: DefinitionStore, catalog: Catalog | None
+) -> None:
+    """Whether new definitions and those in force make sense together. Raises BadInput for the first that does not."""
+    merged = {(each.kind, each.name): each for each in Definitions(store)._all}
+    merged |= {(each.kind, each.name): each for each in definitions}
+    groups = {name: each for (_, name), each in merged.items() if isinstance(each, Group)}
+    if catalog is not None:
+        for group in groups.values():
+            check_condition(group.condition, catalog, groups, f"group {group.name}")
+    names = set(groups) | {f"stage:{stage}" for stage in Stage}
+    pick = lambda kind: tuple(each for each in merged.values() if isinstance(each, kind))  # noqa: E731
+    Resources(
+        goals=pick(Goal), benefits=pick(Benefit), touchpoints=pick(Touchpoint), contents=pick(Content)
+    ).check(names)
+
+
+def write_definitions(store: DefinitionStore, out: Path) -> list[Path]:
+    """One file a definition, `KIND/NAME.yaml`; applying them again changes nothing."""
+    paths = []
+    for each in store.current():
+        path = out / each.kind / f"{each.name}.yaml"
+        write_text(path, yaml.safe_dump(each.body, sort_keys=False, allow_unicode=True))
+        paths.append(path)
+    return paths

@@ -1,0 +1,86 @@
+"""Settings of a workspace: `growth.toml`, over which environment variables `GROWTH_…` win."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from kernel.clock import parse_zone
+from kernel.definitions import first_problem
+from kernel.errors import BadInput
+
+FILE = "growth.toml"
+
+
+class Settings(BaseSettings):
+    """What a workspace is told. Relative paths are relative to the workspace."""
+
+    model_config = SettingsConfigDict(env_prefix="GROWTH_", extra="forbid", frozen=True)
+
+    #: name that reports carry
+    name: str = "workspace"
+    #: zone of the calendar day that a plan is made for, and of users without one of their own
+    timezone: str = "UTC"
+    #: ISO 4217 code of all money
+    currency: str = Field(default="USD", pattern="^[A-Z]{3}$")
+    #: master seed: the same inputs and seed give the same plan
+    seed: int = Field(default=0, ge=0)
+    #: the data routing
+    catalog: str = "catalog.yaml"
+    #: definitions, plans, ledgers: a SQLAlchemy URL
+    database: str = "sqlite:///var/growth.db"
+    #: MLflow's tracking URI
+    mlflow: str = "sqlite:///var/mlflow.db"
+    #: folder of MLflow's artifacts
+    artifacts: str = "var/artifacts"
+    #: folder of the plans
+    plans: str = "plans"
+    #: longest time that one allocation may take, seconds
+    time_limit: float = Field(default=60.0, gt=0)
+    #: bearer token that callers of the HTTP API need; required beyond loopback
+    token: SecretStr | None = None
+
+    @field_validator("timezone")
+    @classmethod
+    def _a_zone(cls, name: str) -> str:
+        try:
+            parse_zone(name)
+        except BadInput as error:
+            raise ValueError(error.problem) from None
+        return name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+
+def load_settings(root: Path) -> Settings:
+    """The settings of the workspace in `root`. Raises BadInput when there is none, or for a wrong value."""
+    path = root / FILE
+    if not path.is_file():
+        raise BadInput("is not a workspace (no growth.toml); make one with: growth init DIR",
+                       field="--dir", value=str(root))  # fmt: skip
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"does not parse: {error}", where=str(path), field="document") from None
+    try:
+        return Settings(**raw)
+    except ValidationError as error:
+        raise first_problem(error, str(path)) from None

@@ -1,0 +1,73 @@
+"""Where everything is built: one workspace from its settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from engine.definitions import Definitions
+from engine.settings import Settings, load_settings
+from insight.api import Catalog, LeafCache, load_catalog
+from kernel.clock import Clock, SystemClock
+from models.api import Registry
+from storage.database import Engine, open_database
+from storage.definitions import DefinitionStore
+from storage.ledger import SqlLedger
+from storage.plans import PlanRegister
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Everything that the commands need, built when first asked for."""
+
+    root: Path
+    settings: Settings
+    clock: Clock
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return load_catalog(self.root / self.settings.catalog)
+
+    @cached_property
+    def database(self) -> Engine:
+        return open_database(_inside(self.root, self.settings.database))
+
+    @cached_property
+    def registry(self) -> Registry:
+        return Registry(_inside(self.root, self.settings.mlflow), self.root / self.settings.artifacts)
+
+    @cached_property
+    def store(self) -> DefinitionStore:
+        return DefinitionStore(self.database)
+
+    @cached_property
+    def plans(self) -> PlanRegister:
+        return PlanRegister(self.database)
+
+    @cached_property
+    def ledger(self) -> SqlLedger:
+        return SqlLedger(self.database, self.clock)
+
+    @cached_property
+    def leaves(self) -> LeafCache:
+        return LeafCache()
+
+    def definitions(self) -> Definitions:
+        """Those in force now."""
+        return Definitions(self.store)
+
+
+def open_workspace(root: Path, clock: Clock | None = None) -> Workspace:
+    """Raises BadInput when `root` is no workspace."""
+    return Workspace(root.resolve(), load_settings(root), clock or SystemClock())
+
+
+def _inside(root: Path, url: str) -> str:
+    """A relative SQLite file as one of the workspace; other URLs as they are."""
+    file = url.removeprefix("sqlite:///")
+    if file == url or file.startswith("/"):
+        return url
+    path = root / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{path}"
