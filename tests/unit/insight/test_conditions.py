@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -231,3 +232,19 @@ def test_a_deep_event_filter_runs_or_is_refused(population: Population) -> None:
     assert members(population, {**COUNT, "where": raw}) == [0]
     with pytest.raises(BadInput, match="nests deeper than 30"):
         parse_condition({**COUNT, "where": {"not": raw}})
+
+
+def test_the_edges_of_not_followed(catalog: Catalog, tmp_path: Path) -> None:
+    week, tiny, begun = timedelta(days=7), timedelta(microseconds=1), AT - timedelta(days=20)
+    follows = {0: begun + week, 1: begun + week + tiny, 2: begun, 3: begun + tiny}
+    rows = [(user, begun, "a") for user in follows] + [(user, at, "b") for user, at in follows.items()]
+    rows += [(4, AT - week, "a"), (5, AT - week + tiny, "a"), (6, AT - week, "a"), (6, AT + tiny, "b")]
+    schema = {"uid": pl.Int64, "t": pl.Datetime("us", "UTC"), "kind": pl.String}
+    orders = pl.DataFrame(rows, schema=schema, orient="row").with_columns(total=pl.lit(1.0))
+    orders.write_parquet(tmp_path / "orders.parquet")
+    pl.read_parquet(catalog.folder / "users.parquet").write_parquet(tmp_path / "users.parquet")
+    population = Population(catalog.model_copy(update={"folder": tmp_path}), AT)
+    a, b = ({"event": "order", "where": {"field": "kind", "op": "eq", "value": kind}} for kind in "ab")
+    raw = {**a, "not_followed_by": b, "within": "7d"}
+    assert members(population, raw) == [1, 2, 4, 6], "0 and 3 followed in time; 5 still has time"
+    assert members(population, {**raw, "during": "20d"}) == [4, 6], "twenty days ago is outside (T − 20 d, T]"
