@@ -232,7 +232,7 @@ def _check_event(catalog: Catalog, name: str) -> None:
     taken: set[str] = set()
     for short, field in event.fields.items():
         at = f"{place}.fields.{short}"
-        if short in EVENT_COLUMNS or (field.role != OFFER and short == OFFER and OFFER in may):
+        if short in EVENT_COLUMNS:
             raise BadInput("is a name that every such event uses itself", where=where, field=at)
         if field.table is not None and field.table not in (event.table, *event.join):
             raise NotFound(
@@ -249,6 +249,10 @@ def _check_event(catalog: Catalog, name: str) -> None:
             raise BadInput(
                 f"is not a number, as role {field.role} must be", where=where, field=at, value=field.type
             )
+    for short, field in event.fields.items():
+        if short in taken and field.role != short:
+            problem = f"is the name of the role that another field has in this {event.role} event"
+            raise BadInput(problem, where=where, field=f"{place}.fields.{short}")
     for role in must:
         if role not in taken:
             raise BadInput(

@@ -109,6 +109,12 @@ def test_a_file_reads_and_fits_its_sources(folder: Path) -> None:
             RAW["events"]["order"]["fields"]["kind"],
             "events.order.fields.at: is a name",
         ),
+        (
+            "events/order/fields/category",
+            {"column": "x", "type": "string"},
+            "category: is the name of the role",
+        ),
+        ("events/mailed/fields/offer", {"column": "x", "type": "string"}, "offer: is the name of the role"),
         ("events/order/fields/kind/table", "brands", "'brands': unknown table of the event"),
         ("events/order/source", "web", "events.order.source = 'web': unknown source"),
         ("folder", "/tmp", "folder = '/tmp': is not a known field here"),  # noqa: S108  a value, not a file

@@ -152,7 +152,7 @@ def test_roles_have_their_own_names(folder: Path) -> None:
     purchases, treatments = read_role(known, "purchase", LATE), read_role(known, "treatment", LATE)
     assert purchases is not None
     assert treatments is not None
-    assert purchases.columns == ["user", "at", "event_id", "amount", "category"]
+    assert purchases.columns == ["user", "at", "event_id", "amount", "category", "day"]
     assert treatments.columns == ["user", "at", "event_id", "offer", "cost"]
     assert read_role(known, "response", LATE) is None
 
