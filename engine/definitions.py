@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import yaml
 
-from insight.api import Catalog, Group, check_condition
+from insight.api import Catalog, Group, check_condition, in_order
 from kernel.choices import DailyLimits
 from kernel.contact import Cap, QuietHours
 from kernel.definitions import Definition, parse
@@ -97,7 +97,7 @@ class Definitions:
         ]
 
     def of(self, kind: type[Kind]) -> tuple[Kind, ...]:
-        return tuple(cast(Kind, each) for each in self._all if type(each) is kind)
+        return _only(kind, self._all)
 
     def one(self, kind: type[Kind]) -> Kind | None:
         """The only definition of its kind, or none. Raises BadInput for several."""
@@ -139,18 +139,25 @@ class Definitions:
 def check_together(
     definitions: Iterable[Definition], store: DefinitionStore, catalog: Catalog | None
 ) -> None:
-    """Whether new definitions and those in force make sense together. Raises BadInput for the first that does not."""
+    """Raises BadInput for the first of the definitions, new and in force, that does not fit the others."""
     merged = {(each.kind, each.name): each for each in Definitions(store)._all}
     merged |= {(each.kind, each.name): each for each in definitions}
     groups = {name: each for (_, name), each in merged.items() if isinstance(each, Group)}
     if catalog is not None:
         for group in groups.values():
-            check_condition(group.condition, catalog, groups, f"group {group.name}")
+            check_condition(group.condition, catalog, f"group {group.name}")
+            in_order(group.condition, groups, f"group {group.name}")
     names = set(groups) | {f"stage:{stage}" for stage in Stage}
-    pick = lambda kind: tuple(each for each in merged.values() if isinstance(each, kind))  # noqa: E731
     Resources(
-        goals=pick(Goal), benefits=pick(Benefit), touchpoints=pick(Touchpoint), contents=pick(Content)
+        goals=_only(Goal, merged.values()),
+        benefits=_only(Benefit, merged.values()),
+        touchpoints=_only(Touchpoint, merged.values()),
+        contents=_only(Content, merged.values()),
     ).check(names)
+
+
+def _only(kind: type[Kind], definitions: Iterable[Definition]) -> tuple[Kind, ...]:
+    return tuple(each for each in definitions if isinstance(each, kind))
 
 
 def write_definitions(store: DefinitionStore, out: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from insight.catalog_check import check_catalog
 from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
-from insight.groups import Group
+from insight.groups import Group, in_order
 from insight.population import Because, Estimate, Population
 from insight.reading import (
     event_range,
@@ -32,6 +32,7 @@ __all__ = [
     "check_condition",
     "derive_cells",
     "event_range",
+    "in_order",
     "load_catalog",
     "parse_catalog",
     "parse_condition",

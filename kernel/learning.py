@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -63,6 +63,8 @@ class ModelVersion:
     data_fingerprint: str
     #: held-out figures by name
     metrics: dict[str, float]
+    #: what the run was told, as text
+    params: dict[str, str] = field(default_factory=dict)
 
 
 class Action(Frozen):

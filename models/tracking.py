@@ -135,9 +135,10 @@ class Registry:
             as_of=aware(datetime.fromisoformat(found.tags["as_of"]), "as_of"),
             data_fingerprint=found.tags["data_fingerprint"],
             metrics=dict(run.data.metrics),
+            params=dict(run.data.params),
         )
 
-    def usable(self, name: str, as_of: datetime) -> tuple[Predictor, ModelVersion]:
+    def usable_version(self, name: str, as_of: datetime) -> ModelVersion:
         """The champion if it knows nothing after `as_of`, else the newest version that does not.
 
         Raises BadInput when there is none.
@@ -152,6 +153,11 @@ class Registry:
                 field="as_of",
                 value=as_of.isoformat(),
             )
+        return best
+
+    def usable(self, name: str, as_of: datetime) -> tuple[Predictor, ModelVersion]:
+        """`usable_version`, loaded."""
+        best = self.usable_version(name, as_of)
         with _translated(name, best.version):
             loaded = mlflow.pyfunc.load_model(f"models:/{name}/{best.version}")
         return loaded.unwrap_python_model().predictor, best

@@ -14,6 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from kernel.errors import Unavailable
 
+__all__ = ["MIGRATIONS", "Engine", "migrate", "open_database", "transaction"]
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

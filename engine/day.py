@@ -1,0 +1,287 @@
+"""The daily cycle: history → scores → cells and audiences → candidates → allocation → touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import partial
+
+import polars as pl
+
+from conflict.api import allocate, verify
+from engine.definitions import Definitions
+from engine.wiring import Workspace
+from engine.world import (
+    known_fields,
+    known_users,
+    plan_instant,
+    shopping_hours,
+    zones_and_consent,
+)
+from insight.api import CellMap, Population, derive_cells
+from kernel.choices import Allocation, DailyLimits, Limits, Status
+from kernel.contact import Cap, QuietHours
+from kernel.errors import BadInput, GrowthError, Infeasible
+from kernel.events import OFFER
+from kernel.ids import fingerprint
+from kernel.learning import ModelVersion
+from models.api import History, Predictor, score_offers, score_users, train_once, user_features
+from planner.api import Candidates, Composed, Resources, Scores, compose, day_limits, derive_candidates
+from touchpoint.api import TouchPlan, plan_touches, verify_touches
+
+#: told the name of each step when it begins
+Progress = Callable[[str], None]
+#: raised when the meaning of a plan changes, so that an old one is not taken for it
+VERSION = "1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Day:
+    """One day's plan with everything that led to it."""
+
+    date: date
+    #: nothing after this instant was known
+    as_of: datetime
+    users: pl.DataFrame
+    cells: CellMap
+    #: user, audience
+    audiences: pl.DataFrame
+    composed: Composed
+    resources: Resources
+    candidates: Candidates
+    limits: Limits
+    allocation: Allocation
+    touches: TouchPlan
+    models: tuple[ModelVersion, ...]
+    #: user, spend, churn, habit
+    scores: pl.DataFrame
+
+
+def train_models(
+    workspace: Workspace, as_of: datetime, history: History, progress: Progress
+) -> list[tuple[ModelVersion, bool]]:
+    """Every model of the workspace from what was known at `as_of`, and whether it was learned only now."""
+    definitions, known = workspace.definitions(), history.until(as_of)
+    data = known.fingerprint()
+    found = []
+    for predicts in needed_models(history):
+        recipe = definitions.recipe(predicts)
+        progress(f"learning {recipe.name}")
+        seed = workspace.settings.seed
+        found.append(train_once(known, as_of, recipe, workspace.registry, data=data, seed=seed))
+    return found
+
+
+def needed_models(history: History) -> tuple[str, ...]:
+    """Response needs offers in the data; the others only purchases."""
+    return ("spend", "churn") if history.treatments is None else ("spend", "churn", "response")
+
+
+def inputs_of(workspace: Workspace, day: date, data: str) -> str:
+    """Everything that a plan depends on, in sixteen digits."""
+    as_of = plan_instant(workspace, day)
+    settings = workspace.settings
+    models = [
+        (name, workspace.registry.usable_version(name, as_of).version)
+        for name in sorted(workspace.registry.names())
+        if name in {workspace.definitions().recipe(kind).name for kind in ("spend", "churn", "response")}
+    ]
+    definitions = workspace.definitions().as_json()
+    return fingerprint([VERSION, day, data, definitions, models, settings.seed, settings.timezone])
+
+
+def make_day(workspace: Workspace, day: date, history: History, progress: Progress) -> Day:
+    """The plan, verified, reserved in the ledger, not yet written."""
+    settings, definitions = workspace.settings, workspace.definitions()
+    as_of = plan_instant(workspace, day)
+    known = history.until(as_of)
+    resources = definitions.resources()
+    resources.check(definitions.audiences())
+    composed = compose(resources, day)
+    users = known_users(workspace, as_of)
+
+    progress("scoring users")
+    spend, spend_version = workspace.registry.usable(definitions.recipe("spend").name, as_of)
+    churn, churn_version = workspace.registry.usable(definitions.recipe("churn").name, as_of)
+    response, response_version = workspace.registry.usable(definitions.recipe("response").name, as_of)
+    scores = _user_scores(spend, churn, known, users, as_of)
+
+    progress("laying out cells")
+    cells = _cells(workspace, definitions, known, users, scores, as_of)
+
+    progress("finding audiences")
+    audiences = _audiences(workspace, definitions, resources, cells, as_of)
+
+    progress("scoring offers")
+    responses = _responses(response, known, resources, composed, audiences, as_of)
+    daily = definitions.one(DailyLimits)
+    told = Scores(users=scores, responses=responses, window=spend.recipe.horizon)
+    candidates = derive_candidates(composed.tasks, resources, audiences, told, None, daily)
+    if candidates.frame.is_empty():
+        raise BadInput("has no candidate worth its cost", field="date", value=day.isoformat())
+
+    progress("allocating")
+    limits = day_limits(daily, resources, candidates.frame)
+    allocation = allocate(candidates.frame, limits, time_limit=settings.time_limit, seed=settings.seed)
+    _check_allocation(candidates.frame, limits, allocation)
+
+    progress("planning touches")
+    touches = _touches(workspace, definitions, resources, known, allocation.assignments, day)
+    return Day(
+        date=day,
+        as_of=as_of,
+        users=users,
+        cells=cells,
+        audiences=audiences,
+        composed=composed,
+        resources=resources,
+        candidates=candidates,
+        limits=limits,
+        allocation=allocation,
+        touches=touches,
+        models=(response_version, spend_version, churn_version),
+        scores=scores,
+    )
+
+
+def _user_scores(
+    spend: Predictor, churn: Predictor, known: History, users: pl.DataFrame, as_of: datetime
+) -> pl.DataFrame:
+    longest = spend.recipe.history[-1]
+    weeks = spend.recipe.horizon / timedelta(weeks=1)
+    usual = user_features(known, as_of, spend.recipe.history).select(
+        "user", (pl.col(f"amount_{longest}") * weeks).alias("habit")
+    )
+    return (
+        score_users(spend, known, users, as_of, "spend")
+        .join(score_users(churn, known, users, as_of, "churn"), on="user", maintain_order="left")
+        .join(usual, on="user", how="left", maintain_order="left")
+        .with_columns(pl.col("habit").fill_null(0.0))
+    )
+
+
+def _cells(
+    workspace: Workspace,
+    definitions: Definitions,
+    known: History,
+    users: pl.DataFrame,
+    scores: pl.DataFrame,
+    as_of: datetime,
+) -> CellMap:
+    recipe = definitions.cells
+    return derive_cells(
+        users=users,
+        purchases=known.purchases,
+        fields=known_fields(workspace, users, recipe.sociology),
+        spend=scores.select("user", "spend"),
+        as_of=as_of,
+        recipe=recipe,
+        seed=workspace.settings.seed,
+        zone=workspace.settings.zone,
+    )
+
+
+def population(workspace: Workspace, as_of: datetime) -> Population:
+    return Population(workspace.catalog, as_of, workspace.definitions().groups, cache=workspace.leaves)
+
+
+def _audiences(
+    workspace: Workspace, definitions: Definitions, resources: Resources, cells: CellMap, as_of: datetime
+) -> pl.DataFrame:
+    """[user, audience] for every audience that a goal names. Raises BadInput for an empty one."""
+    people = population(workspace, as_of)
+    parts = []
+    for name in dict.fromkeys(name for goal in resources.goals for name in goal.audiences):
+        if name.startswith("stage:"):
+            members = cells.cells.filter(pl.col("stage").cast(pl.String) == name.removeprefix("stage:"))[
+                "user"
+            ]
+        else:
+            members = people.users(people.members(name))
+            if members.is_empty():
+                raise BadInput(
+                    "has no members", where=f"group {name}", field="as_of", value=as_of.isoformat()
+                )
+        parts.append(pl.DataFrame({"user": members}).with_columns(audience=pl.lit(name)))
+    return pl.concat(parts)
+
+
+def _responses(
+    predictor: Predictor,
+    known: History,
+    resources: Resources,
+    composed: Composed,
+    audiences: pl.DataFrame,
+    as_of: datetime,
+) -> pl.DataFrame:
+    """[user, benefit, response] for every audience member and every benefit of a task today."""
+    wanted = {task.benefit for task in composed.tasks}
+    benefits = [benefit for benefit in resources.benefits if benefit.name in wanted]
+    treatments, _ = known.contacts()
+    kind = treatments.schema[OFFER]
+    rows = []
+    for benefit in benefits:
+        missing = [trait for trait in known.traits if trait not in benefit.offer]
+        unknown = [trait for trait in benefit.offer if trait not in (OFFER, *known.traits)]
+        for trait in (*missing, *unknown):
+            problem = (
+                "is required: the response model knows offers by it"
+                if trait in missing
+                else "is no trait of offers"
+            )
+            raise BadInput(problem, where=f"benefit {benefit.name}", field=f"offer.{trait}")
+        rows.append({**{trait: benefit.offer[trait] for trait in known.traits},
+                     OFFER: benefit.offer.get(OFFER), "benefit": benefit.name})  # fmt: skip
+    offers = pl.DataFrame(rows, schema_overrides={OFFER: kind}, strict=False)
+    # a benefit that is no known offer gets a number of its own: it has traits, and no items
+    people = audiences.select("user").unique(maintain_order=True).sort("user")
+    parts = []
+    for offer in offers.iter_slices(1):
+        targets = people.join(offer.select(OFFER), how="cross")
+        scored = score_offers(predictor, known, targets, offer.drop("benefit"), as_of)
+        parts.append(scored.select("user", pl.lit(offer["benefit"][0]).alias("benefit"), "response"))
+    return pl.concat(parts)
+
+
+def _check_allocation(candidates: pl.DataFrame, limits: Limits, allocation: Allocation) -> None:
+    if allocation.status is Status.INFEASIBLE:
+        raise Infeasible(allocation.conflicting, where="limits")
+    if allocation.status not in (Status.OPTIMAL, Status.FEASIBLE):
+        raise GrowthError(f"the allocation ended {allocation.status}: give it more time_limit")
+    broken = verify(candidates, limits, allocation.assignments)
+    if broken:
+        raise GrowthError(f"the allocation breaks {broken[0].rule}: {broken[0].found} of {broken[0].allowed}")
+
+
+def _touches(
+    workspace: Workspace,
+    definitions: Definitions,
+    resources: Resources,
+    known: History,
+    assignments: pl.DataFrame,
+    day: date,
+) -> TouchPlan:
+    zone = workspace.settings.zone
+    caps, quiet = definitions.of(Cap), definitions.of(QuietHours)
+    channels = tuple(sorted({each.channel for each in resources.touchpoints}))
+    zones, consent = zones_and_consent(workspace, channels)
+    planned = plan_touches(
+        assignments=assignments,
+        touchpoints=resources.touchpoints,
+        caps=caps,
+        quiet_hours=quiet,
+        consent=consent,
+        zones=zones,
+        default_zone=zone,
+        habits=shopping_hours(known, str(zone)),
+        ledger=workspace.ledger,
+        plan_date=day,
+        run=f"plan {day}",
+        seed=workspace.settings.seed,
+    )
+    check = partial(verify_touches, planned.touches, resources.touchpoints, caps, quiet, consent, zones, zone)
+    broken = check(None)
+    if broken:
+        raise GrowthError(f"a touch breaks a promise: {broken[0]}")
+    return planned

@@ -1,0 +1,111 @@
+"""A day's plan as files: Parquet for machines, JSON and a report for people; whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from conflict.api import write_allocation
+from engine.day import Day
+from engine.report.data import report_data
+from engine.report.render import render_report
+from engine.wiring import Workspace
+from planner.api import goal_table, task_table
+from storage.lake import folder, write_json, write_text
+from touchpoint.api import export_touches
+
+
+def publish(
+    workspace: Workspace, day: Day, out: Path, *, version: int, inputs: str, backtest: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Writes the plan's folder and returns `plan.json`.
+
+    tasks, assignments, candidates, touches, refusals, cells and profiles as Parquet; `touches_*.csv`;
+    `limits.yaml` and `allocation.json`, which `growth allocate` understands; `plan.json`; `report.html`.
+    """
+    tasks = task_table(day.composed.tasks, day.audiences, day.candidates.frame, day.allocation.assignments)
+    summary = plan_json(workspace, day, tasks, version=version, inputs=inputs)
+    with folder(out) as fresh:
+        write_allocation(day.allocation, fresh)
+        frames = {
+            "tasks": tasks,
+            "candidates": day.candidates.frame,
+            "refusals": day.touches.refusals,
+            "cells": day.cells.cells,
+            "profiles": day.cells.profiles,
+            "lifecycle": day.cells.lifecycle,
+        }
+        for name, frame in frames.items():
+            frame.write_parquet(fresh / f"{name}.parquet")
+        export_touches(day.touches.touches, fresh)
+        limits = day.limits.model_dump(mode="json", exclude_defaults=True)
+        write_text(fresh / "limits.yaml", yaml.safe_dump(limits, sort_keys=False))
+        write_json(fresh / "plan.json", summary)
+        page = render_report(report_data(workspace, day, summary, tasks, backtest))
+        write_text(fresh / "report.html", page)
+    return summary
+
+
+def plan_json(
+    workspace: Workspace, day: Day, tasks: pl.DataFrame, *, version: int, inputs: str
+) -> dict[str, Any]:
+    """The plan in numbers."""
+    assignments = day.allocation.assignments
+    sums = {name: float(assignments[name].sum()) for name in ("cost", "gain", "value", "response")}
+    allocation = day.allocation.as_json()
+    allocation.pop("seconds")  # the only thing that differs between two runs
+    return {
+        "date": day.date.isoformat(),
+        "version": version,
+        "inputs": inputs,
+        "as_of": day.as_of.isoformat(),
+        "timezone": workspace.settings.timezone,
+        "currency": workspace.settings.currency,
+        "workspace": workspace.settings.name,
+        "seed": workspace.settings.seed,
+        "totals": {
+            "users": day.users.height,
+            "audience": day.audiences["user"].n_unique(),
+            "candidates": day.candidates.frame.height,
+            "assigned": assignments.height,
+            "touches": day.touches.touches.height,
+            "refused": day.touches.refusals.height,
+            "cost": sums["cost"],
+            "gain": sums["gain"],
+            "value": sums["value"],
+            "responses": sums["response"],
+        },
+        "allocation": allocation,
+        "goals": goal_table(tasks).to_dicts(),
+        "models": [
+            {
+                "name": each.name,
+                "version": each.version,
+                "run_id": each.run_id,
+                "as_of": each.as_of.isoformat(),
+            }
+            for each in day.models
+        ],
+        "pruned": day.candidates.pruned,
+        "refusals": rules_refused(day.touches.refusals),
+        "idle": [list(each) for each in day.composed.idle],
+        "cells": day.cells.profiles.height,
+    }
+
+
+def rules_refused(refusals: pl.DataFrame) -> list[dict[str, Any]]:
+    """[{rule, count}], most first."""
+    return (
+        refusals.group_by("rule")
+        .agg(pl.len().alias("count"))
+        .sort(["count", "rule"], descending=[True, False])
+    ).to_dicts()
+
+
+def read_plan(folder_: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder_ / "plan.json").read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,87 @@
+"""What the rooms are told of the users, as of one instant: read from the catalog's sources."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+
+import polars as pl
+
+from engine.wiring import Workspace
+from insight.api import event_range, read_fields, read_offer_items, read_role, read_users
+from kernel.clock import start_of_day
+from kernel.errors import BadInput
+from models.api import History
+
+
+def plan_instant(workspace: Workspace, day: date, field: str = "date") -> datetime:
+    """The first instant of the day in the workspace's zone: a plan knows nothing after it.
+
+    Raises BadInput when the purchases do not reach from before it to the day before it.
+    """
+    catalog = workspace.catalog
+    event = catalog.event_of_role("purchase")
+    if event is None:
+        raise BadInput("no event has role purchase", where=catalog.file, field="events")
+    first, last = event_range(catalog, event)
+    as_of = start_of_day(day, workspace.settings.zone)
+    if not first < as_of <= last + timedelta(days=2):
+        zone = workspace.settings.zone
+        span = f"{first.astimezone(zone).date()} to {last.astimezone(zone).date()}"
+        raise BadInput(f"is outside the data, which reaches from {span}", field=field, value=day.isoformat())
+    return as_of
+
+
+def read_history(workspace: Workspace, until: datetime) -> History:
+    """Purchases, treatments, responses and the items of offers, with nothing after `until`."""
+    catalog = workspace.catalog
+    purchases = read_role(catalog, "purchase", until)
+    if purchases is None:
+        raise BadInput("no event has role purchase", where=catalog.file, field="events")
+    return History(
+        purchases=purchases,
+        treatments=read_role(catalog, "treatment", until),
+        responses=read_role(catalog, "response", until),
+        offer_items=read_offer_items(catalog),
+    )
+
+
+def known_users(workspace: Workspace, as_of: datetime) -> pl.DataFrame:
+    """[user]. Raises BadInput when there is nobody."""
+    users = read_users(workspace.catalog, as_of)
+    if users.is_empty():
+        raise BadInput("knows no user by then", field="date", value=as_of.isoformat())
+    return users
+
+
+def known_fields(workspace: Workspace, users: pl.DataFrame, names: tuple[str, ...]) -> pl.DataFrame:
+    """[user, names…] for these users; only `user` when no names are given."""
+    if not names:
+        return users
+    for name in names:
+        workspace.catalog.field(name, "definitions", "sociology")
+    return users.join(read_fields(workspace.catalog, names), on="user", how="left", maintain_order="left")
+
+
+def zones_and_consent(
+    workspace: Workspace, channels: tuple[str, ...]
+) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
+    """[user, timezone] and [user, channel, allowed], where the catalog has fields of these roles."""
+    catalog = workspace.catalog
+    zone, consent = catalog.field_of_role("timezone"), catalog.field_of_role("consent")
+    zones = None if zone is None else read_fields(catalog, [zone]).rename({zone: "timezone"}).drop_nulls()
+    if consent is None:
+        return zones, None
+    allowed = read_fields(catalog, [consent]).rename({consent: "allowed"})
+    return zones, allowed.join(pl.DataFrame({"channel": channels}), how="cross")
+
+
+def shopping_hours(history: History, zone: str) -> pl.DataFrame:
+    """[user, hour]: the local hour in which each user most often buys; the earliest of several."""
+    baskets = history.purchases.unique(["user", "event_id"], keep="first", maintain_order=True)
+    hours = baskets.select(
+        "user", pl.col("at").dt.convert_time_zone(zone).dt.hour().cast(pl.Int64).alias("hour")
+    )
+    counted = (
+        hours.group_by("user", "hour").len().sort(["user", "len", "hour"], descending=[False, True, False])
+    )
+    return counted.unique("user", keep="first", maintain_order=True).select("user", "hour")
