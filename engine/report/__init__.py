@@ -1,0 +1,1 @@
+"""The day's plan as one page that a person reads."""
