@@ -209,3 +209,19 @@ def test_no_user_exceeds_a_cap_under_eight_threads(ledger: Ledger) -> None:
     assert granted == 600
     counts = ledger.held(since=NOON - DAY, until=NOON + DAY).group_by("user").len()
     assert counts["len"].to_list() == [3] * 200
+
+
+def test_the_longest_window_is_looked_back_over_in_full(ledger: Ledger) -> None:
+    hourly, weekly = Cap(name="hourly", at_most=1, within="1h"), Cap(name="weekly", at_most=1, within="7d")
+    ledger.reserve(wish("a"), caps=[])
+    refusal = ledger.reserve(wish("b", NOON + 5 * DAY), caps=[hourly, weekly])
+    assert refusal is not None
+    assert (refusal.rule, refusal.until) == ("weekly", NOON + 7 * DAY)
+
+
+def test_a_sent_touch_that_may_not_move_still_counts_against_the_others(ledger: Ledger) -> None:
+    ledger.reserve(wish("a"), caps=[])
+    ledger.confirm(["a"])
+    again = [wish("a", NOON + timedelta(hours=1)), wish("b", NOON + timedelta(hours=2))]
+    refused = ledger.reserve_many(again, caps=[DAILY])
+    assert {key: each.rule for key, each in refused.items()} == {"a": ALREADY_SENT, "b": "daily"}

@@ -89,3 +89,14 @@ def test_a_reservation_is_checked_at_birth() -> None:
 def test_instants_survive_as_microseconds() -> None:
     odd = NOON + timedelta(microseconds=1)
     assert instant(micros(odd)) == odd
+
+
+def test_a_transactional_touch_is_not_counted_even_by_a_cap_that_names_it() -> None:
+    every = Cap(name="every", at_most=1, within="1d", classes=tuple(MessageClass))
+    exposures = Exposures([every])
+    exposures.hold("u", "sms", MessageClass.TRANSACTIONAL, micros(NOON))
+    assert exposures.admit(wish(NOON)) is None
+    receipt = Reservation(
+        touch_id="r", user="u", channel="sms", at=NOON, message_class=MessageClass.TRANSACTIONAL
+    )
+    assert exposures.admit(receipt) is None

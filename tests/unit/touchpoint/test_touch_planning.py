@@ -281,6 +281,10 @@ def test_the_verifier_finds_each_broken_promise(ledger: SqlLedger) -> None:
     assert "outside 6:00 to 21:00" in said(night, touchpoints=[early])
     assert "user 2: 2 touches in the 1d" in said(night, caps=[DAILY], prior=prior)
     assert "user 1" not in said(night, caps=[DAILY], prior=prior)
+    apart = prior.with_columns(at=night["send_at"].first() - pl.duration(days=1))
+    assert said(night, caps=[DAILY], prior=apart) == ""
+    nearer = apart.with_columns(pl.col("at") + pl.duration(microseconds=1))
+    assert "user 2: 2 touches" in said(night, caps=[DAILY], prior=nearer)
     assert "is said to be" in said(found.with_columns(local_time=pl.lit("2017-10-16T21:30:00-04:00")))
     assert "is there twice" in said(pl.concat([found, found]))
     assert "is not defined" in said(found, touchpoints=[SMS])
