@@ -150,7 +150,7 @@ def _assumptions(workspace: Workspace, day: Day) -> list[str]:
         for goal in day.resources.goals
     ]
     said += [
-        f"{each.title}: {each.reach:.0%} of touches are seen; a touch costs {show(each.cost_per_touch, money)}."
+        f"{each.title}: {each.reach:.0%} of touches are seen, each costs {show(each.cost_per_touch, money)}."
         for each in day.resources.touchpoints
     ]
     said += [

@@ -1,0 +1,48 @@
+"""`growth estimate`, `growth select`: who is in a group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.cli.shell import HERE, AsJson, Dir, say, say_json, workspace
+from engine.usecases import estimate, select_group
+
+AsOf = Annotated[str | None, typer.Option("--as-of", help="Date or instant; default: the end of the data.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    @app.command("estimate")
+    def estimate_(
+        name: Annotated[str | None, typer.Argument(help="Name of an applied group.")] = None,
+        file: Annotated[Path | None, typer.Option("-f", "--file", help="A group in YAML.")] = None,
+        as_of: AsOf = None,
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """Audience size: how many users belong, and how that was found out."""
+        found = estimate(workspace(root), name, file, as_of)
+        if as_json:
+            say_json(found)
+            return
+        between = (
+            "" if found["low"] == found["high"] else f" (between {found['low']:,} and {found['high']:,})"
+        )
+        say(f"{found['count']:,} users{between}, {found['method']}, in {found['ms']:.0f} ms")
+
+    @app.command("select")
+    def select_(
+        name: Annotated[str, typer.Argument(help="Name of an applied group.")],
+        out: Annotated[Path | None, typer.Option("--out", help="FILE.parquet or FILE.csv")] = None,
+        as_of: AsOf = None,
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """Materialise an audience and write it to a file with its manifest."""
+        found = select_group(workspace(root), name, out, as_of)
+        if as_json:
+            say_json(found)
+        else:
+            say(f"{found['count']:,} users of {found['group']} as of {found['as_of']} in {found['file']}")

@@ -1,0 +1,89 @@
+"""`growth plan`, `growth demo`, `growth serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from engine.cli.shell import HERE, AsJson, Dir, day_of, progress, say, say_json, workspace
+from engine.cycle import Made, plan
+from engine.demo.run import run_demo
+from engine.serve import serve
+from kernel.money import show
+
+DEMO = Path("demo")
+
+
+def add_to(app: typer.Typer) -> None:
+    @app.command("plan")
+    def plan_(
+        date: Annotated[str, typer.Option("--date", help="YYYY-MM-DD")],
+        out: Annotated[Path | None, typer.Option("--out", help="Folder; default: plans/DATE")] = None,
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """Make the day's plan: tasks, assignments and touches as Parquet, plan.json, report.html."""
+        with progress(quiet=as_json) as step:
+            made = plan(workspace(root), day_of(date, "--date"), out, step)
+        _show(made, as_json)
+
+    @app.command("demo")
+    def demo_(
+        root: Annotated[Path, typer.Option("--dir", help="Folder of the demo's workspace.")] = DEMO,
+        as_json: AsJson = False,
+    ) -> None:
+        """The whole loop on the real data set The Complete Journey; again changes nothing."""
+        with progress(quiet=as_json) as step:
+            made = run_demo(root, step)
+        _show(made, as_json)
+
+    @app.command("serve")
+    def serve_(
+        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+        port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
+        root: Dir = HERE,
+    ) -> None:
+        """Serve the HTTP API: decisions, outcomes, groups, plans. Beyond loopback it demands a token."""
+        serve(workspace(root), host, port)
+
+
+def _show(made: Made, as_json: bool) -> None:
+    if as_json:
+        say_json({**made.summary, "folder": str(made.folder), "new": made.new})
+        return
+    for line in plan_lines(made.summary):
+        say(line)
+    say(f"{'written' if made.new else 'unchanged'}: {made.folder / 'report.html'}")
+
+
+def plan_lines(plan: dict[str, Any]) -> list[str]:
+    """The plan in a few lines for a terminal."""
+    total, allocation = plan["totals"], plan["allocation"]
+
+    def money(amount: float) -> str:
+        return show(amount, plan["currency"])
+
+    lines = [
+        f"Plan for {plan['date']}, version {plan['version']}: {total['assigned']:,} of {total['users']:,}"
+        f" users get something; {total['touches']:,} touches, {total['refused']:,} refused by caps,"
+        " consent or hours",
+        f"Expected: {total['responses']:,.0f} responses, gain {money(total['gain'])},"
+        f" cost {money(total['cost'])}, net {money(total['value'])}",
+        f"Allocation {allocation['status']}, gap {allocation['gap']:.2e},"
+        f" {total['candidates']:,} candidates under {len(allocation['limits'])} limits",
+    ]
+    for goal in plan["goals"]:
+        lines.append(
+            f"  {goal['goal']:<14} {goal['assigned']:>6,} users  cost {money(goal['cost']):>9}"
+            f"  net gain {money(goal['value']):>10}"
+        )
+    for limit in allocation["limits"]:
+        bound = limit["at_most"] if limit["at_most"] is not None else limit["at_least"]
+        word = "at most" if limit["at_most"] is not None else "at least"
+        lines.append(
+            f"  {limit['name']:<24} used {limit['used']:>9,.2f} of {word} {bound:>8,.0f},"
+            f" price {limit['price']:.3f}"
+        )
+    return lines

@@ -1,0 +1,63 @@
+"""What all commands share: options, progress, output, and errors as one sentence."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from engine.day import Progress
+from engine.wiring import Workspace, open_workspace
+from kernel.clock import parse_date
+
+Dir = Annotated[Path, typer.Option("--dir", help="Folder of the workspace.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+HERE = Path()
+#: results go to standard output, everything else to standard error
+_errors = Console(stderr=True, highlight=False)
+
+
+def workspace(root: Path) -> Workspace:
+    return open_workspace(root)
+
+
+def day_of(text: str, field: str) -> date:
+    return parse_date(text, field)
+
+
+def say(text: str) -> None:
+    typer.echo(text)
+
+
+def say_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """A callable that is told each step: a spinner on a terminal, a line a step elsewhere."""
+    if quiet:
+        yield lambda _: None
+        return
+    begun = time.monotonic()
+    with _errors.status("starting") as status:
+
+        def step(name: str) -> None:
+            passed = time.monotonic() - begun
+            status.update(name)
+            _errors.print(f"[dim]{passed:6.1f} s[/dim]  {name}")
+
+        yield step
+        _errors.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  done")
+
+
+def complain(problem: object) -> None:
+    print(f"growth: {problem}", file=sys.stderr)

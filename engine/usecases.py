@@ -1,0 +1,165 @@
+"""The smaller use cases that the shells call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from conflict.api import allocate, load_limits, read_candidates, verify, write_allocation
+from engine.backtest import run_backtest, whole_history
+from engine.day import Progress, population
+from engine.definitions import body, check_together, read_definitions
+from engine.settings import FILE, load_settings
+from engine.wiring import Workspace, open_workspace
+from insight.api import Group, check_catalog, event_range, select
+from kernel.choices import Allocation
+from kernel.clock import parse_instant
+from kernel.errors import BadInput, GrowthError, NotFound
+
+
+def init_workspace(root: Path) -> None:
+    """A new workspace in `root`. Raises BadInput when there is one, or something else."""
+    if (root / FILE).exists():
+        raise BadInput("is a workspace already", field="DIR", value=str(root))
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise BadInput("is not empty", field="DIR", value=str(root))
+    here = resources.files("engine.template")
+    for folder in ("data", "definitions"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for name in ("catalog.yaml", FILE):  # growth.toml last: with it the folder is a workspace
+        (root / name).write_text((here / name).read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def apply(workspace: Workspace, path: Path, *, by: str) -> list[tuple[str, str, str]]:
+    """Checks every definition, alone and together, then applies all or none."""
+    found = read_definitions(path)
+    catalog = workspace.catalog if (workspace.root / workspace.settings.catalog).exists() else None
+    check_together(found, workspace.store, catalog)
+    bodies = [(each.kind, each.name, body(each)) for each in found]
+    return workspace.store.apply(bodies, at=workspace.clock.now(), by=by)
+
+
+def latest_day(workspace: Workspace) -> date:
+    """The day after the last purchase: the earliest that everything is known for."""
+    event = workspace.catalog.event_of_role("purchase")
+    if event is None:
+        raise BadInput("no event has role purchase", where=workspace.catalog.file, field="events")
+    last = event_range(workspace.catalog, event)[1]
+    return last.astimezone(workspace.settings.zone).date() + timedelta(days=1)
+
+
+def _instant(workspace: Workspace, as_of: str | None) -> datetime:
+    if as_of is None:
+        as_of = latest_day(workspace).isoformat()
+    return parse_instant(as_of, workspace.settings.zone, "--as-of")
+
+
+def estimate(
+    workspace: Workspace, name: str | None, file: Path | None, as_of: str | None = None
+) -> dict[str, Any]:
+    """`{count, low, high, method, ms}` of an applied group, or of one in a file."""
+    if (name is None) == (file is None):
+        raise BadInput("give either the NAME of a group or -f GROUP.yaml", field="group")
+    people = population(workspace, _instant(workspace, as_of))
+    if name is not None:
+        return vars(people.estimate(_known(name, people.groups)))
+    assert file is not None  # noqa: S101 (one of the two is given)
+    groups = [each for each in read_definitions(file) if isinstance(each, Group)]
+    if len(groups) != 1:
+        raise BadInput(f"holds {len(groups)} groups instead of one", where=str(file), field="kind")
+    return vars(people.estimate(groups[0]))
+
+
+def select_group(workspace: Workspace, name: str, out: Path | None, as_of: str | None) -> dict[str, Any]:
+    """Writes the audience and its manifest; returns the manifest."""
+    people = population(workspace, _instant(workspace, as_of))
+    return select(people, _known(name, people.groups), out or Path(f"{name}.parquet"))
+
+
+def _known(name: str, groups: dict[str, Group]) -> str:
+    if name not in groups:
+        raise NotFound("group", name, groups)
+    return name
+
+
+def back_test_on(workspace: Workspace, day: date, progress: Progress) -> dict[str, Any]:
+    """The back-test around `day`, recorded in MLflow."""
+    history = whole_history(workspace)
+    progress("back-testing")
+    return run_backtest(workspace, day, history)[1]
+
+
+def allocate_files(
+    candidates: Path,
+    limits: Path,
+    out: Path | None,
+    time_limit: float,
+    gap: float,
+    seed: int,
+    progress: Progress,
+) -> Allocation:
+    """The allocator on files. The result is verified, then written to `out` if that is given."""
+    progress("reading candidates")
+    frame, bounds = read_candidates(candidates), load_limits(limits)
+    progress("allocating")
+    found = allocate(frame, bounds, time_limit=time_limit, gap=gap, seed=seed)
+    if found.objective is not None and (broken := verify(frame, bounds, found.assignments)):
+        raise GrowthError(f"the allocation breaks {broken[0].rule}: {broken[0].found} of {broken[0].allowed}")
+    if out is not None:
+        write_allocation(found, out)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of `growth doctor`."""
+
+    what: str
+    well: bool
+    #: how it is, or what to do
+    said: str
+
+
+def examine(root: Path) -> list[Finding]:
+    """Settings, catalog, database, definitions, models: what is well and what is not."""
+    settings = load_settings(root)
+    space = open_workspace(root)
+    found = [
+        Finding(what="settings", well=True, said=f"{root / FILE}, {settings.timezone}, {settings.currency}")
+    ]
+
+    def look(what: str, say: Any) -> None:
+        try:
+            found.append(Finding(what=what, well=True, said=say()))
+        except GrowthError as error:
+            found.append(Finding(what=what, well=False, said=str(error)))
+
+    def catalog() -> str:
+        problems = check_catalog(space.catalog)
+        if problems:
+            raise BadInput("; ".join(str(each) for each in problems))
+        counts = f"{len(space.catalog.fields)} fields, {len(space.catalog.events)} events"
+        return f"{counts}, purchases until {latest_day(space) - timedelta(days=1)}"
+
+    def definitions() -> str:
+        check_together((), space.store, space.catalog)
+        kinds = [each.kind for each in space.store.current()]
+        if not kinds:
+            raise BadInput("none are applied; run: growth apply -f definitions")
+        return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
+
+    def models() -> str:
+        names = space.registry.names()
+        if not names:
+            raise BadInput("none is learned; run: growth train")
+        newest = [space.registry.versions(name)[0] for name in names]
+        return ", ".join(f"{each.name} v{each.version} as of {each.as_of:%Y-%m-%d}" for each in newest)
+
+    look("catalog", catalog)
+    look("database", lambda: f"{space.database.dialect.name}, newest schema")
+    look("definitions", definitions)
+    look("models", models)
+    return found
