@@ -72,7 +72,8 @@ def derive(goal: str, **given: Any) -> Candidates:
     ("goal", "base"), [("raise", 100.0), ("retain", 120 * 0.1), ("win_back", 120 - 100.0)]
 )
 def test_the_money_of_a_candidate_by_hand(goal: str, base: float) -> None:
-    row = derive(goal).frame.filter(user=1).row(0, named=True)
+    daily = DailyLimits(name="d", per_user=PerUser(min_tasks=1))
+    row = derive(goal, daily=daily).frame.filter(user=1).row(0, named=True)
     response = 0.8 * 0.5
     gain, cost = response * 0.5 * 0.4 * base, 0.5 + response * 2.0
     assert row["response"] == pytest.approx(response)

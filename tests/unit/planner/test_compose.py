@@ -32,11 +32,13 @@ def benefit(name: str = "coupon", **changed: Any) -> Benefit:
 
 
 def touchpoint(name: str = "letter", **changed: Any) -> Touchpoint:
-    return Touchpoint(name=name, **{"channel": "mail", "cost_per_touch": 0.5} | changed)
+    fields: dict[str, Any] = {"channel": "mail", "cost_per_touch": 0.5}
+    return Touchpoint(name=name, **fields | changed)
 
 
 def content(name: str = "hello", **changed: Any) -> Content:
-    return Content(name=name, **{"goals": ("win_back",), "touchpoints": ("letter",)} | changed)
+    fields: dict[str, Any] = {"goals": ("win_back",), "touchpoints": ("letter",)}
+    return Content(name=name, **fields | changed)
 
 
 def resources(**changed: Any) -> Resources:
