@@ -98,7 +98,7 @@ def solve(
         return _UNKNOWN
     scaled = _scaled(program)
     try:
-        with _QUIET, _stdout_to_stderr():
+        with _QUIET, _without_chatter():
             result = core.solve(
                 _model(scaled.program),
                 parameters_pb2.SolverTypeProto.Value(f"SOLVER_TYPE_{solver}"),
@@ -150,16 +150,17 @@ def _near(size: Any) -> Any:
 
 
 @contextmanager
-def _stdout_to_stderr() -> Iterator[None]:
-    """HiGHS prints to the process's standard output, where the caller's JSON belongs."""
+def _without_chatter() -> Iterator[None]:
+    """HiGHS prints debugging lines to the process's standard output, where the caller's JSON belongs."""
     sys.stdout.flush()
-    kept = os.dup(1)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(2, 1)
+        os.dup2(nowhere, 1)
         yield
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+        os.close(nowhere)
 
 
 #: one solve at a time turns the output round

@@ -21,9 +21,9 @@ from kernel.events import OFFER
 from kernel.learning import Interval, ModelRecipe
 from kernel.randomness import derive_seed
 from models.baselines import rfm_score
-from models.datasets import response_rows
+from models.datasets import response_dataset, response_rows
 from models.history import History
-from models.training import train
+from models.training import fit
 
 Floats = NDArray[np.float64]
 #: part of an offer's recipients that would have been chosen
@@ -87,7 +87,8 @@ def _fold(
     if offers.is_empty():
         return None
     treatments, responses = history.contacts()
-    predictor = train(history, plan, recipe, seed).predictor
+    data = response_dataset(history, plan, recipe)
+    predictor = fit(data, recipe, derive_seed(seed, "back-test", plan))
     targets = treatments.join(offers.select(OFFER), on=OFFER, how="semi").select("user", OFFER).unique()
     # recipients without a purchase yet are known to no rule: they stay, with missing features
     rows = response_rows(history, targets.sort("user", OFFER), offers, plan, recipe)

@@ -80,9 +80,9 @@ def train(history: History, as_of: datetime, recipe: ModelRecipe, seed: int) -> 
     early, late = data.split(HELD_OUT)
     if recipe.predicts != "response":
         early = _outcome_known(early, late, recipe)
-    judged = _fit(early, recipe, seed)
+    judged = fit(early, recipe, seed)
     evidence = _judge(judged, early, late, seed)
-    final = _fit(data, recipe, seed)
+    final = fit(data, recipe, seed)
     trusted = evidence.margin > 2.0
     return Trained(
         predictor=Predictor(**{**vars(final), "trusted": trusted}), evidence=evidence, dataset=data
@@ -96,7 +96,8 @@ def _outcome_known(early: Dataset, late: Dataset, recipe: ModelRecipe) -> Datase
     return Dataset(frame=closed, as_of=early.as_of) if closed["at"].n_unique() > 1 else early
 
 
-def _fit(data: Dataset, recipe: ModelRecipe, seed: int) -> Predictor:
+def fit(data: Dataset, recipe: ModelRecipe, seed: int) -> Predictor:
+    """Learned on all of `data`, calibrated on predictions for instants that a fold had not seen."""
     names = data.features
     x, y = data.matrix(names), data.labels
     learn: Callable[..., Boosted] = fit_amount if recipe.predicts == "spend" else fit_probability
@@ -127,11 +128,11 @@ def _out_of_fold(
     if folds < 2:
         groups, folds = np.arange(len(y)) % 4, 4
     unseen = np.empty_like(y)
-    for fold, (fit, rest) in enumerate(GroupKFold(folds).split(x, y, groups)):
-        if y[fit].min() == y[fit].max():
-            unseen[rest] = y[fit].mean()
+    for fold, (seen, rest) in enumerate(GroupKFold(folds).split(x, y, groups)):
+        if y[seen].min() == y[seen].max():
+            unseen[rest] = y[seen].mean()
             continue
-        unseen[rest] = learn(x[fit], y[fit], names, seed + fold).predict(x[rest])
+        unseen[rest] = learn(x[seen], y[seen], names, seed + fold).predict(x[rest])
     return unseen
 
 
