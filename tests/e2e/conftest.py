@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -297,7 +298,7 @@ class World:
         with duckdb.connect(str(root / "club.duckdb")) as database:
             for name, frame in tables.items():
                 frame.write_parquet(root / f"{name}.tmp")
-                database.execute(f"CREATE TABLE {name} AS FROM read_parquet('{root / name}.tmp')")  # noqa: S608
+                database.execute(f"CREATE TABLE {name} AS FROM read_parquet('{root / name}.tmp')")
                 (root / f"{name}.tmp").unlink()
         (root / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
         (root / "growth.toml").write_text(SETTINGS, encoding="utf-8")
@@ -317,6 +318,33 @@ def applied(tmp_path_factory: pytest.TempPathFactory, growth: Growth, world: Wor
     world.lay_out(root)
     growth.well("apply", "-f", root / "definitions", "--dir", root)
     return root
+
+
+@pytest.fixture(scope="session")
+def make_plan(growth: Growth, world: World) -> Callable[[Path], Path]:
+    """Workspace, definitions, models, the day's plan, in a new folder."""
+
+    def make(root: Path) -> Path:
+        growth.well("init", root)
+        world.lay_out(root)
+        growth.well("apply", "-f", root / "definitions", "--dir", root)
+        growth.well("train", "--as-of", world.plan_date, "--dir", root)
+        growth.well("plan", "--date", world.plan_date, "--dir", root)
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def planned(tmp_path_factory: pytest.TempPathFactory, make_plan: Callable[[Path], Path]) -> Path:
+    """A workspace with its plan. Tests may plan further days in it, nothing else."""
+    return make_plan(tmp_path_factory.mktemp("planned") / "club")
+
+
+@pytest.fixture
+def planned_copy(planned: Path, tmp_path: Path) -> Path:
+    """The same, to be spoilt."""
+    return Path(shutil.copytree(planned, tmp_path / "spoilt"))
 
 
 def _tables() -> dict[str, pl.DataFrame]:

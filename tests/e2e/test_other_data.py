@@ -39,22 +39,6 @@ def plan_of(folder: Path) -> Any:
     return json.loads((folder / "plan.json").read_text(encoding="utf-8"))
 
 
-def make(growth: Any, world: Any, root: Path) -> Path:
-    """Workspace → models → plan; the plan's folder."""
-    growth.well("init", root)
-    world.lay_out(root)
-    growth.well("apply", "-f", root / "definitions", "--dir", root)
-    growth.well("train", "--as-of", world.plan_date, "--dir", root)
-    growth.well("plan", "--date", world.plan_date, "--dir", root)
-    return root
-
-
-@pytest.fixture(scope="session")
-def planned(tmp_path_factory: pytest.TempPathFactory, growth: Any, world: Any) -> Path:
-    """A workspace with its plan. Later tests may plan further days in it, nothing else."""
-    return make(growth, world, tmp_path_factory.mktemp("planned") / "club")
-
-
 def test_doctor_finds_what_is_well_and_what_is_not_done_yet(growth: Any, applied: Path) -> None:
     ran = growth("doctor", "--dir", applied, "--json")
     well = {each["what"]: each["well"] for each in ran.json}
@@ -132,10 +116,10 @@ def test_planning_again_changes_no_byte(growth: Any, planned: Path, world: Any) 
 
 
 def test_the_plan_made_from_nothing_again_is_the_same(
-    growth: Any, planned: Path, world: Any, tmp_path: Path
+    planned: Path, make_plan: Any, world: Any, tmp_path: Path
 ) -> None:
     one = planned / "plans" / world.plan_date
-    two = make(growth, world, tmp_path / "club") / "plans" / world.plan_date
+    two = make_plan(tmp_path / "club") / "plans" / world.plan_date
     for name in ("tasks", "candidates", "assignments", "touches", "cells"):
         assert_frame_equal(pl.read_parquet(one / f"{name}.parquet"), pl.read_parquet(two / f"{name}.parquet"))
     first, second = plan_of(one), plan_of(two)
