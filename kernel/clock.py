@@ -13,6 +13,8 @@ from kernel.errors import BadInput
 _WINDOW = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
+_LONGEST = timedelta(days=36525)
+
 
 class Clock(Protocol):
     """Anything that tells the time."""
@@ -42,7 +44,14 @@ def aware(at: datetime, field: str) -> datetime:
     """`at` in UTC. Raises BadInput when it has no zone: a naive time is a guess."""
     if at.tzinfo is None:
         raise BadInput("needs a time zone, such as 2017-10-16T00:00:00Z", field=field, value=at.isoformat())
-    return at.astimezone(UTC)
+    return _in_utc(at, field)
+
+
+def _in_utc(at: datetime, field: str) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise BadInput("is outside the calendar in UTC", field=field, value=at.isoformat()) from None
 
 
 def parse_window(text: str, field: str = "within") -> timedelta:
@@ -50,7 +59,10 @@ def parse_window(text: str, field: str = "within") -> timedelta:
     match = _WINDOW.fullmatch(str(text))
     if not match:
         raise BadInput("is not a window such as 90d, 8w, 36h, 15m", field=field, value=text)
-    return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    window = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+    if window > _LONGEST:
+        raise BadInput("is longer than a hundred years", field=field, value=text)
+    return window
 
 
 def parse_date(text: str, field: str = "date") -> date:
@@ -82,4 +94,4 @@ def parse_zone(name: str, field: str = "timezone") -> ZoneInfo:
 
 def start_of_day(day: date, zone: ZoneInfo) -> datetime:
     """The first instant of a calendar day in `zone`, in UTC."""
-    return datetime.combine(day, time(0), zone).astimezone(UTC)
+    return _in_utc(datetime.combine(day, time(0), zone), "date")

@@ -24,8 +24,11 @@ class Money:
     @classmethod
     def of(cls, amount: float | Decimal | str, currency: str) -> Money:
         """From major units (dollars), rounded half to even."""
-        value = Decimal(str(amount))
-        if not value.is_finite():
+        try:
+            value = Decimal(str(amount))
+        except ArithmeticError:
+            value = Decimal("nan")
+        if not value.is_finite() or abs(value) >= 10**15:
             raise BadInput("is not an amount of money", field="amount", value=str(amount))
         step = Decimal(1).scaleb(-_DIGITS.get(currency, 2))
         return cls(currency=currency, minor=int((value / step).quantize(Decimal(1), ROUND_HALF_EVEN)))

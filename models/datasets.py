@@ -75,7 +75,7 @@ def response_rows(
         targets.select("user", OFFER)
         .join(people, on="user", how="left", maintain_order="left")
         .join(affinity, on=["user", OFFER], how="left", maintain_order="left")
-        .join(_trait_features(history, offers), on=OFFER, how="left", maintain_order="left")
+        .join(_trait_features(history, offers, as_of), on=OFFER, how="left", maintain_order="left")
     )
     near = [name for name in frame.columns if name.startswith("affinity_")]
     # affinity is a sum over the window, the user's own amount a weekly rate: only their order matters
@@ -85,14 +85,14 @@ def response_rows(
     )
 
 
-def _trait_features(history: History, offers: pl.DataFrame) -> pl.DataFrame:
+def _trait_features(history: History, offers: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
     """offer, then its traits as numbers: text traits one column a known label."""
     frame = offers.select(OFFER)
     for name in history.traits:
         if offers.schema[name].is_numeric():
             frame = frame.with_columns(offers[name].cast(pl.Float64).alias(f"trait_{name}"))
             continue
-        treatments, _ = history.contacts()
+        treatments = history.contacts()[0].filter(pl.col("at") <= as_of)
         labels = sorted(str(each) for each in treatments[name].drop_nulls().unique())
         for label in labels[:20]:
             is_it = (offers[name].cast(pl.String) == label).cast(pl.Float64)
@@ -163,11 +163,16 @@ def horizon_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> D
 def _checked(frame: pl.DataFrame, as_of: datetime, name: str) -> Dataset:
     if frame.height < FEWEST_ROWS:
         raise BadInput(f"has {frame.height} examples; {FEWEST_ROWS} are needed", field=f"dataset {name}")
-    if name != "spend":
-        positive = int(frame["label"].sum())
-        if min(positive, frame.height - positive) < FEWEST_LABELS:
-            raise BadInput(
-                f"has {positive} of {frame.height} positive; {FEWEST_LABELS} of each kind are needed",
-                field=f"dataset {name}",
-            )
-    return Dataset(frame=frame, as_of=as_of)
+    data = Dataset(frame=frame, as_of=as_of)
+    check_labels(data, name)
+    return data
+
+
+def check_labels(data: Dataset, name: str) -> None:
+    """Raises BadInput when there are too few of a kind to learn from or to judge by."""
+    positive, rows = int(data.labels.sum()), data.frame.height
+    if name != "spend" and min(positive, rows - positive) < FEWEST_LABELS:
+        raise BadInput(
+            f"has {positive} of {rows} positive; {FEWEST_LABELS} of each kind are needed",
+            field=f"dataset {name}",
+        )

@@ -28,7 +28,7 @@ def lift(y: Floats, score: Floats, share: float = 0.2) -> float:
 
 def calibration_error(y: Floats, p: Floats, bins: int = 10) -> float:
     """Expected calibration error over bins of equal count (Naeini et al. 2015)."""
-    parts = np.array_split(np.argsort(p, kind="stable"), bins)
+    parts = _bins(p, bins)
     return float(
         sum(len(part) * abs(y[part].mean() - p[part].mean()) for part in parts if len(part)) / len(y)
     )
@@ -37,11 +37,20 @@ def calibration_error(y: Floats, p: Floats, bins: int = 10) -> float:
 def gini(y: Floats, score: Floats) -> float:
     """Ranking of money: 1 is the order of the truth, 0 is none (Lorenz curve of y by score)."""
 
-    def area(order: NDArray[np.int64]) -> float:
-        return float(np.cumsum(y[order]).sum() / y.sum() - (len(y) + 1) / 2)
+    if not y.any():
+        return float("nan")
 
-    worst = area(np.argsort(-y, kind="stable"))
-    return area(np.argsort(-score, kind="stable")) / worst if y.sum() > 0 and worst else float("nan")
+    def area(by: Floats) -> float:
+        return float((y * (len(y) + 1 - rankdata(-by))).sum() / y.sum() - (len(y) + 1) / 2)
+
+    worst = area(y)
+    return area(score) / worst if worst else float("nan")
+
+
+def _bins(p: Floats, bins: int) -> list[NDArray[np.int64]]:
+    """Rows by bin of about equal count; rows that tie share a bin."""
+    place = np.minimum((rankdata(p) - 0.5) * bins // len(p), bins - 1)
+    return [np.flatnonzero(place == each) for each in np.unique(place)]
 
 
 PROBABILITY: dict[str, Metric] = {
@@ -75,5 +84,5 @@ def readout(
 
 def reliability(y: Floats, p: Floats, bins: int = 10) -> list[tuple[float, float, int]]:
     """(mean predicted, mean outcome, count) by bin of equal count."""
-    parts = np.array_split(np.argsort(p, kind="stable"), bins)
+    parts = _bins(p, bins)
     return [(float(p[part].mean()), float(y[part].mean()), len(part)) for part in parts if len(part)]

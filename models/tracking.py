@@ -16,13 +16,8 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no outside address is ever called
 
-import mlflow
 import pandas as pd
 import polars as pl
-from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
-from mlflow.pyfunc import PythonModel
 
 from kernel.clock import aware
 from kernel.errors import BadInput, NotFound, Unavailable
@@ -30,6 +25,14 @@ from kernel.learning import Interval, ModelVersion
 from models.backtest import BackTest
 from models.plots import importance_plot, lift_plot, reliability_plot
 from models.training import Predictor, Trained
+
+with warnings.catch_warnings():  # MLflow's own modules warn of each other when imported
+    warnings.simplefilter("ignore")
+    import mlflow
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import infer_signature
+    from mlflow.pyfunc import PythonModel
 
 EXPERIMENT = "growth"
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -96,9 +99,10 @@ class Registry:
                 },
             )
         # a model that did not beat the trivial baseline may be looked at, but is no champion
-        self._client.set_registered_model_alias(
-            recipe.name, CHAMPION if predictor.trusted else CHALLENGER, version.version
-        )
+        if predictor.trusted:
+            self.promote(recipe.name, int(version.version))
+        else:
+            self._client.set_registered_model_alias(recipe.name, CHALLENGER, version.version)
         return self.version(recipe.name, int(version.version), run_id=run)
 
     def record_backtest(self, test: BackTest, key: str) -> None:
@@ -188,8 +192,7 @@ class Registry:
         known = {int(each.version): each for each in self._versions(name)}
         if champion is None:
             raise BadInput("has no champion to roll back", where="models", field="model", value=name)
-        earlier = [number for number in known if number < champion]
-        before = known[champion].tags.get("before") or (str(max(earlier)) if earlier else None)
+        before = known[champion].tags.get("before")
         if before is None:
             raise BadInput("has no earlier version", where="models", field="model", value=name)
         self._client.set_registered_model_alias(name, CHAMPION, before)

@@ -15,7 +15,7 @@ from kernel.learning import Interval, ModelRecipe
 from kernel.randomness import derive_seed
 from models.baselines import trivial
 from models.calibration import Calibrator, choose_calibrator
-from models.datasets import Dataset, horizon_dataset, matrix, response_dataset
+from models.datasets import Dataset, check_labels, horizon_dataset, matrix, response_dataset
 from models.evaluation import MONEY, PROBABILITY, readout, reliability
 from models.history import History
 from models.learners import Boosted, fit_amount, fit_probability
@@ -80,6 +80,8 @@ def train(history: History, as_of: datetime, recipe: ModelRecipe, seed: int) -> 
     early, late = data.split(HELD_OUT)
     if recipe.predicts != "response":
         early = _outcome_known(early, late, recipe)
+    for part in (early, late):
+        check_labels(part, recipe.predicts)
     judged = fit(early, recipe, seed)
     evidence = _judge(judged, early, late, seed)
     final = fit(data, recipe, seed)

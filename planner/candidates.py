@@ -132,6 +132,8 @@ def _valued(rows: pl.DataFrame, scores: Scores) -> pl.DataFrame:
     bases = ("spend", "spend_at_risk", "spend_lost")
     long = people.unpivot(bases, index="user", variable_name="base", value_name="money")
     scored = rows.join(long, on=["user", "base"]).join(scores.responses, on=["user", "benefit"])
+    known = pl.all_horizontal(pl.col("money", "response").cast(pl.Float64).is_finite())
+    scored = scored.filter(known)
     if scored.height != rows.height:
         raise BadInput(f"are missing for {rows.height - scored.height} user × task", field="scores")
     response = pl.col("reach") * pl.col("response")

@@ -57,6 +57,12 @@ def compose(resources: Resources, day: date) -> Composed:
     if not tasks:
         said = "; ".join(f"{name}: {reason}" for name, reason in idle) or "no benefit is defined"
         raise BadInput(f"composes no task ({said})", field="date", value=day.isoformat())
+    names = [task.name for task in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(
+                "is the name of two tasks; rename an audience or a resource", field="task", value=name
+            )
     return Composed(tasks=tuple(tasks), idle=tuple(idle))
 
 

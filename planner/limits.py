@@ -29,6 +29,7 @@ def day_limits(daily: DailyLimits | None, resources: Resources, candidates: pl.D
         if name in taken:
             reason = f"is the name of the capacity of {resource.kind} {resource.name}"
             raise BadInput(reason, where="limits", field="name", value=name)
+        taken.add(name)
         limits.append(Limit(name=name, where={resource.kind: resource.name}, at_most=resource.capacity))
     return Limits(
         per_user=_present_rules(own.per_user, candidates),

@@ -55,6 +55,8 @@ def contested(candidates: pl.DataFrame, assignments: pl.DataFrame) -> pl.DataFra
     )
     got = assignments.select("user", pl.col("task").alias("given"))
     fate = best.join(got, on="user", how="left").with_columns(pl.col("given").fill_null("nothing"))
+    # one row a user: with several tasks, the one most wanted if it is among them
+    fate = fate.sort(pl.col("given") != pl.col("task"), "given").unique("user", keep="first")
     totals = fate.group_by("task").agg(
         pl.len().cast(pl.Int64).alias("wanted"),
         (pl.col("given") == pl.col("task")).sum().cast(pl.Int64).alias("won"),

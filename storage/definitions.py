@@ -105,7 +105,7 @@ class DefinitionStore:
                     name=row.name,
                     version=row.version,
                     body=row.body,
-                    applied_at=row.applied_at,
+                    applied_at=row.applied_at.replace(tzinfo=row.applied_at.tzinfo or UTC),
                 )
                 for row in rows
             ]
