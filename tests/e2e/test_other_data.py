@@ -74,7 +74,6 @@ def test_an_estimate_counts_the_same_by_name_and_by_file(
     by_file = growth.well("estimate", "-f", file, *at).json
     assert set(by_file) == {"count", "low", "high", "method", "ms"}
     assert 0 < by_file["low"] <= by_file["count"] <= by_file["high"] < 320
-    file.write_text(GROUP.replace("kiel_regulars", "frequent").replace("visit", "mailed"), encoding="utf-8")
     growth.well("select", "frequent", "--out", tmp_path / "f.csv", *at)
     by_name = growth.well("estimate", "frequent", *at).json
     assert by_name["count"] == pl.read_csv(tmp_path / "f.csv").height
