@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ def plan_json(
 ) -> dict[str, Any]:
     """The plan in numbers."""
     assignments = day.allocation.assignments
-    sums = {name: float(assignments[name].sum()) for name in ("cost", "gain", "value", "response")}
+    # exact sums: the same plan has the same totals to the last digit, however its rows are chunked
+    sums = {name: math.fsum(assignments[name]) for name in ("cost", "gain", "value", "response")}
     allocation = day.allocation.as_json()
     allocation.pop("seconds")  # the only thing that differs between two runs
     return {
