@@ -10,7 +10,7 @@ from kernel.people import Stage, Tier
 
 Row = Mapping[str, Any]
 
-_LEFT, _TOP, _WIDTH, _HEIGHT, _GAP = 170, 66, 112, 58, 6
+_LEFT, _TOP, _WIDTH, _HEIGHT, _GAP = 108, 66, 112, 58, 6
 
 
 def _ordered(names: Iterable[str], first: Sequence[str]) -> list[str]:
@@ -78,7 +78,7 @@ def heat_grid(cells: Sequence[Row]) -> dict[str, Any]:
 
 def lift_lines(dates: Sequence[Row]) -> dict[str, Any]:
     """Lift over random of the model and of RFM by plan date, from zero up; unknown points are left out."""
-    width, height, left, right, top, bottom = 720, 290, 46, 70, 18, 40
+    width, height, left, right, top, bottom = 720, 290, 46, 96, 18, 40
     found = [row[key] for row in dates for key in ("lift_model", "lift_rfm") if known(row.get(key))]
     most = float(max([*found, 1.0])) * 1.12
     step = next(each for each in (0.5, 1.0, 2.0, 5.0, 10.0, 50.0, float("inf")) if most / each <= 6)

@@ -18,6 +18,8 @@ _LISTS = (
     "assumptions", "refusals", "idle",
 )  # fmt: skip
 _MAPPINGS = ("totals", "allocation", "pruned")
+#: measures of error, by the names that the models give them
+_LOWER_IS_BETTER = ("log_loss", "brier", "calibration_error", "mae", "rmse")
 #: cells listed in full; the others are folded
 _TOP_CELLS = 8
 
@@ -41,6 +43,7 @@ def render_report(data: dict[str, Any]) -> str:
         "quiet_tasks": [task for task in tasks if not task.get("assigned")],
         "top_cells": cells[:_TOP_CELLS],
         "small_cells": cells[_TOP_CELLS:],
+        "lower_is_better": _LOWER_IS_BETTER,
         "grid": charts.heat_grid(cells) if cells else None,
         "lines": charts.lift_lines((data.get("backtest") or {}).get("dates") or []),
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
-from kernel.money import show
+from kernel.money import Money, show
 
 UNKNOWN = "–"
 
@@ -23,9 +23,7 @@ def money(amount: Any, currency: str) -> str:
         return UNKNOWN
     said = show(amount, currency)
     if amount and said == show(0, currency):
-        smallest = next(
-            said for step in range(4) if (said := show(10.0 ** (step - 3), currency)) != show(0, currency)
-        )
+        smallest = Money(currency=currency, minor=1)
         return f"less than {smallest}" if amount > 0 else f"a loss below {smallest}"
     return said
 
@@ -52,7 +50,10 @@ def figure(value: Any) -> str:
     """A measure of unknown scale with three significant digits."""
     if not known(value):
         return UNKNOWN
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 1 else f"{value:.2f}"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if size >= 1 else f"{value:.3f}" if size >= 0.1 or not size else f"{value:.3g}"
 
 
 def span(interval: Any) -> str:
