@@ -17,7 +17,18 @@ from kernel.errors import BadInput
 from kernel.people import Stage
 
 SAMPLE = Path(__file__).with_name("report_sample.json")
-SECTIONS = "headline tasks budgets contested samples cells models backtest assumptions made".split()
+SECTIONS = [
+    "headline",
+    "tasks",
+    "budgets",
+    "contested",
+    "samples",
+    "cells",
+    "models",
+    "backtest",
+    "assumptions",
+    "made",
+]
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 EVIL = '<script>alert("1")</script>\'"><img src=https://evil.example/x onerror=alert(1)>{{ 7*7 }}'
 
