@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from engine.cli.shell import HERE, AsJson, Dir, say, say_json, workspace
-from engine.usecases import estimate, select_group
 
 AsOf = Annotated[str | None, typer.Option("--as-of", help="Date or instant; default: the end of the data.")]
 
@@ -23,6 +22,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Audience size: how many users belong, and how that was found out."""
+        from engine.usecases import estimate
+
         found = estimate(workspace(root), name, file, as_of)
         if as_json:
             say_json(found)
@@ -41,6 +42,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Materialise an audience and write it to a file with its manifest."""
+        from engine.usecases import select_group
+
         found = select_group(workspace(root), name, out, as_of)
         if as_json:
             say_json(found)

@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 
 from engine.cli.shell import HERE, AsJson, Dir, say, say_json, workspace
-from engine.definitions import write_definitions
-from engine.usecases import apply
 
 
 def add_to(app: typer.Typer) -> None:
@@ -21,6 +19,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Apply definitions: all or none, the same again changes nothing."""
+        from engine.usecases import apply
+
         outcome = apply(workspace(root), path, by=getpass.getuser())
         if as_json:
             say_json([{"kind": kind, "name": name, "outcome": what} for kind, name, what in outcome])
@@ -35,6 +35,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Write every definition in force as YAML, one file each."""
+        from engine.definitions import write_definitions
+
         paths = write_definitions(workspace(root).store, out)
         if as_json:
             say_json([str(path) for path in paths])

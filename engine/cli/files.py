@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from engine.cli.shell import HERE, AsJson, Dir, progress, say, say_json
-from engine.usecases import allocate_files, examine, init_workspace
 
 
 def add_to(app: typer.Typer) -> None:
     @app.command("init")
     def init_(root: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")]) -> None:
         """Make a new workspace: growth.toml, catalog.yaml, folders of definitions."""
+        from engine.usecases import init_workspace
+
         init_workspace(root)
         say(f"a workspace in {root}; next: put your tables in {root / 'data'}, name them in catalog.yaml,")
         say(f"then: growth doctor --dir {root}")
@@ -22,6 +23,8 @@ def add_to(app: typer.Typer) -> None:
     @app.command("doctor")
     def doctor_(root: Dir = HERE, as_json: AsJson = False) -> None:
         """What is configured, reachable and stale, and what to do about it."""
+        from engine.usecases import examine
+
         found = examine(root)
         if as_json:
             say_json([vars(each) for each in found])
@@ -42,6 +45,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Choose the most valuable candidates within every limit, with a proof of how good that is."""
+        from engine.usecases import allocate_files
+
         with progress(quiet=as_json) as step:
             found = allocate_files(candidates, limits, out, time_limit, gap, seed, step)
         if as_json:

@@ -7,8 +7,6 @@ from typing import Annotated
 import typer
 
 from engine.cli.shell import HERE, AsJson, Dir, day_of, progress, say, say_json, workspace
-from engine.cycle import train
-from engine.usecases import back_test_on, latest_day
 from kernel.learning import ModelVersion
 
 Model = Annotated[str, typer.Argument(help="Name of the model.")]
@@ -24,6 +22,9 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Learn every model from what was known when that day began; the same again changes nothing."""
+        from engine.cycle import train
+        from engine.usecases import latest_day
+
         space = workspace(root)
         day = day_of(as_of, "--as-of") if as_of else latest_day(space)
         with progress(quiet=as_json) as step:
@@ -41,6 +42,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Back-test the response model: lift over random and over RFM, by plan date, with intervals."""
+        from engine.usecases import back_test_on, latest_day
+
         space = workspace(root)
         day = day_of(as_of, "--as-of") if as_of else latest_day(space)
         with progress(quiet=as_json) as step:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from engine.cli.shell import HERE, AsJson, Dir, day_of, progress, say, say_json, workspace
-from engine.cycle import Made, plan
-from engine.demo.run import run_demo
-from engine.serve import serve
 from kernel.money import show
+
+if TYPE_CHECKING:
+    from engine.cycle import Made
 
 DEMO = Path("demo")
 
@@ -25,6 +25,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Make the day's plan: tasks, assignments and touches as Parquet, plan.json, report.html."""
+        from engine.cycle import plan
+
         with progress(quiet=as_json) as step:
             made = plan(workspace(root), day_of(date, "--date"), out, step)
         _show(made, as_json)
@@ -35,6 +37,8 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """The whole loop on the real data set The Complete Journey; again changes nothing."""
+        from engine.demo.run import run_demo
+
         with progress(quiet=as_json) as step:
             made = run_demo(root, step)
         _show(made, as_json)
@@ -46,6 +50,8 @@ def add_to(app: typer.Typer) -> None:
         root: Dir = HERE,
     ) -> None:
         """Serve the HTTP API: decisions, outcomes, groups, plans. Beyond loopback it demands a token."""
+        from engine.serve import serve
+
         serve(workspace(root), host, port)
 
 

@@ -1,4 +1,8 @@
-"""What all commands share: options, progress, output, and errors as one sentence."""
+"""What all commands share: options, progress, output, and errors as one sentence.
+
+The commands import what they call when they are called: solvers and learners take seconds to load, and
+`growth --help` needs none of them.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from engine.day import Progress
-from engine.wiring import Workspace, open_workspace
 from kernel.clock import parse_date
+
+if TYPE_CHECKING:
+    from engine.day import Progress
+    from engine.wiring import Workspace
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the workspace.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -26,6 +32,8 @@ _errors = Console(stderr=True, highlight=False)
 
 
 def workspace(root: Path) -> Workspace:
+    from engine.wiring import open_workspace
+
     return open_workspace(root)
 
 
