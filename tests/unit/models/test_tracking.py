@@ -181,3 +181,18 @@ def test_a_model_that_earned_no_trust_is_no_champion(known: Known) -> None:
     assert version.alias == CHALLENGER
     loaded, _ = known.registry.usable("weak", AS_OF)
     assert set(loaded.predict(known.trained.dataset.frame).tolist()) == {known.trained.predictor.average}
+
+
+def test_rollback_goes_to_the_champion_before_also_when_training_made_the_new_one(known: Known) -> None:
+    for key in ("a", "b"):
+        again(known, key, name="undone")
+    known.registry.promote("undone", 1)
+    again(known, "c", name="undone")  # becomes champion over version 1
+    assert known.registry.rollback("undone").version == 1
+
+
+def test_rollback_never_lands_on_what_earned_no_trust(known: Known) -> None:
+    again(known, "a", name="kept")
+    again(known, "b", name="kept", trusted=False)
+    again(known, "c", name="kept")
+    assert known.registry.rollback("kept").version == 1

@@ -1,0 +1,30 @@
+"""The migrations make exactly the tables that the code declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+import storage.decisions
+import storage.definitions
+import storage.ledger
+import storage.plans  # noqa: F401 - imported for the tables that they declare
+from kernel.errors import Unavailable
+from storage.database import migrate, open_database
+from storage.tables import metadata
+
+
+def test_a_new_database_has_every_table_and_migrating_again_changes_nothing(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path}/growth.db")
+    migrate(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="does not answer"):
+        open_database(f"sqlite:///{tmp_path}/no/such/folder/growth.db")
