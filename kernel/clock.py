@@ -13,7 +13,8 @@ from kernel.errors import BadInput
 _WINDOW = re.compile(r"([1-9][0-9]{0,5})([smhdw])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
-_LONGEST = timedelta(days=36525)
+#: no event is older
+_LONGEST = timedelta(days=73_000)
 
 
 class Clock(Protocol):
@@ -61,7 +62,7 @@ def parse_window(text: str, field: str = "within") -> timedelta:
         raise BadInput("is not a window such as 90d, 8w, 36h, 15m", field=field, value=text)
     window = timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
     if window > _LONGEST:
-        raise BadInput("is longer than a hundred years", field=field, value=text)
+        raise BadInput("is longer than 200 years", field=field, value=text)
     return window
 
 

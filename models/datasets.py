@@ -14,7 +14,7 @@ from kernel.clock import parse_window
 from kernel.errors import BadInput
 from kernel.events import OFFER
 from kernel.learning import ModelRecipe
-from models.features import offer_features, user_features
+from models.features import STEADY, offer_features, user_features
 from models.history import History
 
 #: columns of a dataset that are no features
@@ -144,7 +144,11 @@ def horizon_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> D
     while at - recipe.horizon >= history.begin:
         rows = user_features(history, at, recipe.history).with_columns(pl.lit(at).alias("at"))
         inside = known.purchases.filter((pl.col("at") > at) & (pl.col("at") <= at + recipe.horizon))
-        spent = inside.group_by("user").agg(pl.col("amount").sum().cast(pl.Float64).alias("label"))
+        spent = (
+            inside.group_by("user")
+            .agg(pl.col("amount").sum().cast(pl.Float64).alias("label"))
+            .with_columns(STEADY)
+        )
         rows = rows.join(spent, on="user", how="left", maintain_order="left")
         if recipe.predicts == "churn":
             rows = rows.with_columns(pl.col("label").is_null().cast(pl.Float64))

@@ -17,6 +17,8 @@ from kernel.events import OFFER
 from models.history import History
 
 _DAY = 86_400_000_000
+#: sums differ in their last digits with the order in which threads meet; a model must not see that
+STEADY = pl.col(pl.Float64).round_sig_figs(12)
 
 
 def _days(column: str, as_of: datetime) -> pl.Expr:
@@ -45,7 +47,7 @@ def _user_features(history: History, as_of: datetime, windows: Sequence[str]) ->
         # one pseudo-offer at a tenth of a response: a young record is close to the average one
         share = (pl.col("responses_offers") + 0.1) / (pl.col("treatments_offers") + 1)
         frame = frame.with_columns(pl.col(counts).fill_null(0)).with_columns(responses_share=share)
-    return frame.sort("user").collect()
+    return frame.sort("user").with_columns(STEADY).collect()
 
 
 def _sums(history: History, windows: Sequence[str], covered: float) -> list[pl.Expr]:
@@ -132,6 +134,7 @@ def offer_features(history: History, offers: Sequence[object], as_of: datetime, 
             pl.col("purchases").sum().cast(pl.Int64).alias("affinity_purchases"),
             pl.len().cast(pl.Int64).alias("affinity_items"),
         )
+        .with_columns(STEADY)
         .sort("user", OFFER)
     )
 

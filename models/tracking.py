@@ -153,7 +153,7 @@ class Registry:
         best = max(fit, key=lambda each: (each.version == champion, each.as_of, each.version), default=None)
         if best is None:
             raise BadInput(
-                f"no model {name!r} knows nothing later; run: growth train --as-of {as_of:%Y-%m-%d}",
+                f"no model {name!r} is from before it; run: growth train --as-of {as_of:%Y-%m-%d}",
                 field="as_of",
                 value=as_of.isoformat(),
             )

@@ -30,6 +30,8 @@ COLUMNS = (
     "content",
 )
 
+#: a billionth of the money: finer than any model can tell, coarser than the noise of adding up in threads
+_DIGITS = 9
 _SIGN = {"increase": 1.0, "decrease": -1.0}
 
 
@@ -136,12 +138,12 @@ def _valued(rows: pl.DataFrame, scores: Scores) -> pl.DataFrame:
     scored = scored.filter(known)
     if scored.height != rows.height:
         raise BadInput(f"are missing for {rows.height - scored.height} user × task", field="scores")
-    response = pl.col("reach") * pl.col("response")
+    response = (pl.col("reach") * pl.col("response")).round(_DIGITS)
     return (
         scored.with_columns(response=response)
         .with_columns(
-            gain=pl.col("response") * pl.col("worth") * pl.col("money"),
-            cost=pl.col("per_touch") + pl.col("response") * pl.col("per_response"),
+            gain=(pl.col("response") * pl.col("worth") * pl.col("money")).round(_DIGITS),
+            cost=(pl.col("per_touch") + pl.col("response") * pl.col("per_response")).round(_DIGITS),
         )
-        .with_columns(value=pl.col("gain") - pl.col("cost"))
+        .with_columns(value=(pl.col("gain") - pl.col("cost")).round(_DIGITS))
     )

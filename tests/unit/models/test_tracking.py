@@ -139,7 +139,7 @@ def test_the_loaded_model_predicts_what_the_learned_one_does(known: Known) -> No
 
 def test_usable_refuses_what_knows_later_things(known: Known) -> None:
     with pytest.raises(
-        BadInput, match=r"no model 'response' knows nothing later; run: growth train --as-of 2017-05"
+        BadInput, match=r"no model 'response' is from before it; run: growth train --as-of 2017-05"
     ):
         known.registry.usable("response", AS_OF - timedelta(microseconds=1))
     with pytest.raises(BadInput, match="no model 'nobody'"):
