@@ -29,7 +29,7 @@ _TREES = {
     "bagging_freq": 1,
     "feature_fraction": 0.5,
     "lambda_l2": 10.0,
-    # a few thousand rows: a second thread waits more than it works, and starves on a busy machine
+    # a few thousand rows need no second thread, which would compete for a busy machine
     "num_threads": 1,
     "deterministic": True,
     "force_row_wise": True,
