@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from engine.cli.shell import HERE, AsJson, Dir, progress, say, say_json
+from kernel.errors import GrowthError, Infeasible
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,9 +52,11 @@ def add_to(app: typer.Typer) -> None:
             found = allocate_files(candidates, limits, out, time_limit, gap, seed, step)
         if as_json:
             say_json(found.as_json())
-            return
         if found.conflicting:
-            say(f"{found.status}: these cannot hold together: {', '.join(found.conflicting)}")
+            raise Infeasible(found.conflicting, where=str(limits))
+        if found.objective is None:
+            raise GrowthError(f"{found.status}: nothing found in {time_limit:g} s; give it more --time-limit")
+        if as_json:
             return
         say(f"{found.status}: {found.assignments.height:,} chosen, objective {found.objective:,.6g},"
             f" bound {found.bound:,.6g}, gap {found.gap:.2e}, {found.seconds:.2f} s")  # fmt: skip

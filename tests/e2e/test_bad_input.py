@@ -256,10 +256,12 @@ def test_allocate_refuses_options_out_of_range(growth: Any, tmp_path: Path, opti
     refused(ran, option.strip("-").replace("-", "_"), value)
 
 
-def test_limits_that_cannot_hold_together_are_an_answer_of_allocate(growth: Any, tmp_path: Path) -> None:
+def test_limits_that_cannot_hold_together_are_named_by_allocate(growth: Any, tmp_path: Path) -> None:
     ROWS.write_parquet(tmp_path / "c.parquet")
     (tmp_path / "l.yaml").write_text("limits:\n  - {name: many, at_least: 4}\n", encoding="utf-8")
-    found = growth.well("allocate", tmp_path / "c.parquet", tmp_path / "l.yaml", "--json").json
+    done = growth("allocate", tmp_path / "c.parquet", tmp_path / "l.yaml", "--json")
+    refused(done, "l.yaml", "many", "cannot hold together")
+    found = done.json
     assert (found["status"], found["conflicting"], found["chosen"]) == ("INFEASIBLE", ["many"], 0)
 
 
