@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import allocation
+from benchmarks import allocation, gap, mkp, mmkp
 from benchmarks.case import Case
 
-CASES: dict[str, Case] = {"allocation": allocation.CASE}
+CASES: dict[str, Case] = {
+    "allocation": allocation.CASE,
+    "gap": gap.CASE,
+    "mkp": mkp.CASE,
+    "mmkp": mmkp.CASE,
+}
