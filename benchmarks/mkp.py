@@ -16,18 +16,17 @@ from kernel.choices import Limit, Limits
 
 TIGHTNESS = (0.25, 0.5, 0.75)
 #: resources, items → how far below the linear bound, in percent, the genetic algorithm of 1998 ended, at
-#: each tightness: means of ten instances, as the paper gives them; from the values and linear bounds in the
-#: OR-Library's `mkcbres` the sizes of a full run come to the same within 0.01
+#: each tightness: means of ten instances, from the values and linear bounds in the OR-Library's `mkcbres`
 PUBLISHED = {
-    (5, 100): (0.99, 0.45, 0.32),
-    (5, 250): (0.23, 0.12, 0.08),
-    (5, 500): (0.09, 0.04, 0.03),
-    (10, 100): (1.56, 0.79, 0.48),
-    (10, 250): (0.51, 0.25, 0.15),
-    (10, 500): (0.24, 0.11, 0.07),
-    (30, 100): (2.91, 1.34, 0.83),
-    (30, 250): (1.19, 0.53, 0.31),
-    (30, 500): (0.61, 0.26, 0.17),
+    (5, 100): (0.989, 0.451, 0.318),
+    (5, 250): (0.227, 0.116, 0.079),
+    (5, 500): (0.084, 0.042, 0.026),
+    (10, 100): (1.562, 0.795, 0.482),
+    (10, 250): (0.500, 0.252, 0.152),
+    (10, 500): (0.227, 0.105, 0.073),
+    (30, 100): (2.914, 1.341, 0.829),
+    (30, 250): (1.178, 0.519, 0.305),
+    (30, 500): (0.612, 0.264, 0.166),
 }
 
 

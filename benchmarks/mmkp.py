@@ -1,10 +1,10 @@
 """The multiple-choice multidimensional knapsack, classes I01 to I13: one item of each class, many resources.
 
 Sizes: S. Khan, K. F. Li, E. G. Manning, M. M. Akbar, "Solving the knapsack problem for adaptive multimedia
-systems", Studia Informatica Universalis 2 (2002). Drawn in their manner: uses uniform in 0..9, one price a
-resource uniform in 0..9, value the use at these prices plus uniform in 0..19, capacity 5 a class of each
-resource. The files themselves are not here; their I07 has a linear bound of 24608 and a best known value of
-24592 or more, 0.065 % below, and the draws are of that order.
+systems", Studia Informatica Universalis 2 (2002). Neither their files nor their text on how they drew them
+is at hand, so the recipe is ours, of the correlated kind: uses uniform in 0..9, one price a resource uniform
+in 0..9, value the use at these prices plus uniform in 0..19, capacity 5 a class of each resource. On average
+the linear bound of I07 is that of the published I07, 24608, of which 24592 (0.065 % less) has been reached.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
 CASE = Case(
     about=(
         "Multiple-choice multidimensional knapsack in the sizes of Khan's I07 to I13 (I01 to I06 by `--size "
-        "1` to `6`), drawn by recipe: size is the number of the instance. All data are whole numbers, so "
-        "bounds are rounded down. Each contestant has the same time; HiGHS runs on one core, CP-SAT on two."
+        "1` to `6`), drawn by our own recipe, so that published best values do not apply; size is the "
+        "number of the instance. All data are whole numbers, so bounds are rounded down. Each contestant has "
+        "the same time; HiGHS runs on one core, CP-SAT on two."
     ),
     measure="objective",
     sizes=(7, 8, 9, 10, 11, 12, 13),
