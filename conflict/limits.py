@@ -8,9 +8,9 @@ from typing import Any
 import polars as pl
 import yaml
 
-from conflict.candidates import check_candidates, check_numbers
+from conflict.candidates import check_candidates, check_numbers, check_numeric, first_row
 from conflict.labels import Label, as_typed, labels_of, slice_of
-from kernel.choices import Limit, Limits
+from kernel.choices import Limits
 from kernel.definitions import parse
 from kernel.errors import BadInput, NotFound
 
@@ -71,57 +71,87 @@ def check_limits(candidates: pl.DataFrame, limits: Limits, where: str = "limits"
     then binds nothing, and an error for a floor above zero.
     """
     check_candidates(candidates)
+    check_terms(candidates.schema, limits, where, empty=candidates.height == 0)
+    check_used(candidates, limits, where)
+    check_labels(candidates, limits, where)
+
+
+def check_terms(schema: pl.Schema, limits: Limits, where: str = "limits", *, empty: bool) -> None:
+    """Raises BadInput unless the columns that limits and rules name are there and of types that fit."""
     for limit in limits.limits:
-        _check_limit(candidates, limit, f"{where}: limit {limit.name}")
+        place = f"{where}: limit {limit.name}"
+        if limit.sum is not None:
+            _known_column(schema, limit.sum, place, "sum")
+            check_numeric(schema, limit.sum, f"{place}: candidates", empty=empty)
+        for column, chosen in limit.where.items():
+            _known_column(schema, column, place, "where")
+            for label in () if empty else labels_of(chosen):
+                as_typed(label, schema[column], where=place, field=f"where.{column}")
+    for column in limits.per_user.max_by:
+        _known_column(schema, column, where, "per_user.max_by")
+    for task in () if empty else sum(limits.per_user.never_together, ()):
+        as_typed(task, schema["task"], where=where, field="per_user.never_together")
+
+
+def check_used(candidates: pl.DataFrame, limits: Limits, where: str = "limits", first: int = 0) -> None:
+    """Raises BadInput unless what limits sum is finite and what they select on is there in every row.
+
+    `first`: number of the first row.
+    """
+    summed = set[str]()
+    for limit in limits.limits:
+        place = f"{where}: limit {limit.name}"
+        if limit.sum is not None and limit.sum not in summed:
+            check_numbers(candidates, limit.sum, f"{place}: candidates", first)
+            summed.add(limit.sum)
+        for column in limit.where:
+            _no_nulls(candidates, column, place, f"where.{column}", first)
+    for column in limits.per_user.max_by:
+        _no_nulls(candidates, column, where, "per_user.max_by", first)
+
+
+def check_labels(seen: pl.DataFrame, limits: Limits, where: str = "limits") -> None:
+    """Raises BadInput unless labels and tasks occur; `seen`: candidates, or each combination of labels."""
+    if seen.height == 0:
+        return
+    for limit in limits.limits:
+        place = f"{where}: limit {limit.name}"
+        for column, chosen in limit.where.items():
+            for label in labels_of(chosen):
+                _known_label(seen, column, label, place, f"where.{column}")
+        if (
+            limit.where
+            and (limit.at_least or 0) > 0
+            and not seen.select(slice_of(limit, seen)).to_series().any()
+        ):
+            raise BadInput("is above 0, and no candidate is in its slice", where=place, field="at_least",
+                           value=limit.at_least)  # fmt: skip
     for column, labels in limits.per_user.max_by.items():
-        _known_column(candidates, column, where, "per_user.max_by")
-        if candidates.height:
-            _no_nulls(candidates, column, where, "per_user.max_by")
-            known = candidates[column].cast(pl.String).unique()
-            for label in labels:
-                if label not in known:
-                    raise NotFound(f"label of {column}", label, known, where=where, field="per_user.max_by")
+        known = seen[column].cast(pl.String).unique()
+        for label in labels:
+            if label not in known:
+                raise NotFound(f"label of {column}", label, known, where=where, field="per_user.max_by")
     for tasks in limits.per_user.never_together:
         for task in tasks:
-            _known_label(candidates, "task", task, where, "per_user.never_together")
+            _known_label(seen, "task", task, where, "per_user.never_together")
 
 
-def _check_limit(candidates: pl.DataFrame, limit: Limit, where: str) -> None:
-    if limit.sum is not None:
-        _known_column(candidates, limit.sum, where, "sum")
-        check_numbers(candidates, limit.sum, f"{where}: candidates")
-    for column, chosen in limit.where.items():
-        _known_column(candidates, column, where, "where")
-        for label in labels_of(chosen):
-            _known_label(candidates, column, label, where, f"where.{column}")
-        if candidates.height:
-            _no_nulls(candidates, column, where, f"where.{column}")
-    if candidates.height and limit.where and (limit.at_least or 0) > 0:
-        inside = candidates.select(slice_of(limit, candidates)).to_series()
-        if not inside.any():
-            raise BadInput("is above 0, and no candidate is in its slice", where=where, field="at_least",
-                           value=limit.at_least)  # fmt: skip
+def _known_column(schema: pl.Schema, column: str, where: str, field: str) -> None:
+    if column not in schema:
+        raise NotFound("column", column, schema, where=where, field=field)
 
 
-def _known_column(candidates: pl.DataFrame, column: str, where: str, field: str) -> None:
-    if column not in candidates.columns:
-        raise NotFound("column", column, candidates.columns, where=where, field=field)
-
-
-def _known_label(candidates: pl.DataFrame, column: str, label: Label, where: str, field: str) -> None:
-    if candidates.height == 0:
-        return
-    dtype = candidates.schema[column]
+def _known_label(seen: pl.DataFrame, column: str, label: Label, where: str, field: str) -> None:
+    dtype = seen.schema[column]
     typed = as_typed(label, dtype, where=where, field=field)
-    own = candidates[column].cast(pl.String) if dtype in (pl.Categorical, pl.Enum) else candidates[column]
+    own = seen[column].cast(pl.String) if dtype in (pl.Categorical, pl.Enum) else seen[column]
     if not (own == typed).any():
         raise NotFound(f"label of {column}", label, own.drop_nulls().unique(), where=where, field=field)
 
 
-def _no_nulls(candidates: pl.DataFrame, column: str, where: str, field: str) -> None:
-    nulls = candidates[column].is_null()
-    if nulls.any():
-        row = int(nulls.arg_true()[0])
+def _no_nulls(candidates: pl.DataFrame, column: str, where: str, field: str, first: int) -> None:
+    if candidates[column].null_count():
+        row = first + first_row(candidates[column].is_null())
         raise BadInput(
             f"selects on a column that is empty in row {row}", where=where, field=field, value=column
         )
