@@ -185,7 +185,7 @@ CASE = Case(
         "Candidates (user, task, value, cost, channel; 10 a user, tasks in no order) from Parquet into the "
         "allocator's columns, checked and in order, and a tenth of them out again with all columns. The "
         "peer is what Polars itself needs to scan the same columns (streaming, cast as narrow) and to scan, "
-        "filter by value and sink. Each the best of three in a process of its own; the file is in the system's cache."
+        "filter by value and sink. Best of three runs in an own process; the file is in the system's cache."
     ),
     measure="rows a second",
     sizes=(1_000_000, 10_000_000, 100_000_000),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import allocation, gap, mkp, mmkp
+from benchmarks import allocation, files, gap, mkp, mmkp
 from benchmarks.case import Case
 
 CASES: dict[str, Case] = {
     "allocation": allocation.CASE,
+    "files": files.CASE,
     "gap": gap.CASE,
     "mkp": mkp.CASE,
     "mmkp": mmkp.CASE,

@@ -12,6 +12,8 @@ from conflict.candidates import is_text
 #: places of the table of combinations; where labels need more, they are joined instead
 _TABLE = 2**22
 _FAR = 2**62
+#: rows from which the first combinations are taken
+_FIRST = 20_000
 #: integers that NumPy knows
 NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 
@@ -64,7 +66,7 @@ class Kinds:
             return np.zeros(piece.height, np.int32)
         if not self.count:
             # most occur at once, so that their numbers stand to the end
-            self._known = piece.select(self._labels).unique().sort(self._labels)
+            self._known = piece.select(self._labels).head(_FIRST).unique().sort(self._labels)
         if self._plain:
             columns = [self._whole(piece[column]) for column in self._labels]
             self._widen(columns)

@@ -12,6 +12,17 @@ _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 _NEAR = 1024
 
 
+def _begins_python(users: Any, out: Any) -> int:
+    """Rows [n] at which another user begins than the row before has; how many, or −1 if users descend."""
+    count = 0
+    for row in range(1, users.size):
+        out[count] = row
+        count += users[row] != users[row - 1]
+        if users[row] < users[row - 1]:
+            return -1
+    return count
+
+
 def _place_python(labels: Any, low: int, stride: int, places: Any) -> None:
     """Adds what one label column [n] contributes to each row's place in the table of combinations."""
     for row in range(labels.size):
@@ -131,6 +142,7 @@ def _back_python(starts: Any, places: Any, chosen: Any, out: Any) -> None:
                 out[starts[user] + places[at]] = True
 
 
+begins = numba.njit(**_OPTIONS)(_begins_python)
 place = numba.njit(**_OPTIONS)(_place_python)
 number = numba.njit(**_OPTIONS)(_number_python)
 ordered = numba.njit(**_OPTIONS)(_ordered_python)

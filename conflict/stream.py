@@ -166,7 +166,10 @@ class _Columns:
         self._users += begins.size
         self._filled = end
         if self._pool is not None:
-            self._open = np.concatenate([self._open, self._keys(piece["task"])])
+            keys = np.empty(self._open.size + piece.height, np.int64)
+            keys[: self._open.size] = self._open
+            keys[self._open.size :] = self._keys(piece["task"])
+            self._open = keys
             self._settle(max(settled, 0), self._users - 1)
 
     def finish(self) -> Loaded:
@@ -193,9 +196,9 @@ class _Columns:
     def _begins(self, user: pl.Series, first: int) -> Ints:
         """Rows at which another user begins."""
         if user.dtype in NARROW:
-            ids = user.to_numpy()
-            begins = np.flatnonzero(ids[1:] != ids[:-1]) + 1
-            ascending = bool((ids[begins] > ids[begins - 1]).all())
+            out = np.empty(user.len(), np.int64)
+            count = runs.begins(user.to_numpy(), out)
+            begins, ascending = out[: max(count, 0)], count >= 0
         else:
             user = user.cast(pl.String) if is_text(user.dtype) else user
             begins = (user != user.shift(1)).fill_null(value=False).arg_true().to_numpy().astype(np.int64)
@@ -221,14 +224,14 @@ class _Columns:
                 value=plain.abs().max(),
             ) from None
 
-    def _keys(self, task: pl.Series) -> Ints:
+    def _keys(self, task: pl.Series) -> NDArray[np.integer]:
         """Numbers in the order of integers; of text, codes."""
         if not is_text(task.dtype):
             whole = task.to_numpy()
             if whole.dtype == np.uint64:
                 return (whole ^ np.uint64(2**63)).view(np.int64)
-            return whole.astype(np.int64)
-        return self._words.codes(task).astype(np.int64)
+            return whole
+        return self._words.codes(task)
 
     def _settle(self, first: int, last: int) -> None:
         """Has the candidates of these users put in order, while the next piece is taken in."""
@@ -236,6 +239,7 @@ class _Columns:
             return
         starts = self._starts[first : last + 1]
         keys, self._open = np.split(self._open, [int(starts[-1] - starts[0])])
+        self._open = self._open.copy()  # lets go of the others
         if is_text(self._source.schema["task"]):
             keys = self._words.ranks("task", int(keys.max()) + 1)[keys]
         self._wait()
