@@ -70,6 +70,7 @@ class Source:
                 waiting = following
             if waiting is not None:
                 yield waiting.result()
+        self.check_unchanged()
 
     def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """All rows at once."""

@@ -146,6 +146,24 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.starts, two.starts)
 
 
+def test_users_that_descend_only_between_pieces_are_sorted(tmp_path: Path) -> None:
+    made = candidates(14)
+    swapped = pl.concat([made[37 * 7 : 37 * 14], made[: 37 * 7]])
+    loaded = load(saved(swapped, tmp_path / "c.parquet", 37), LIMITS)
+    assert loaded.rows is not None
+    assert_same(loaded, swapped, LIMITS)
+
+
+def test_tasks_may_be_far_apart_and_beyond_the_sign(tmp_path: Path) -> None:
+    made = candidates(15)
+    far = {"low": pl.col("task").cast(pl.UInt64), "high": pl.col("task").cast(pl.UInt64) + 2**63}
+    mixed = made.with_columns(task=pl.when(pl.col("task") % 2 == 0).then(far["low"]).otherwise(far["high"]))
+    assert_same(load(saved(mixed, tmp_path / "c.parquet"), LIMITS), mixed, LIMITS)
+    doubled = pl.concat([mixed, mixed[300:301]]).sort("user", maintain_order=True)
+    with pytest.raises(BadInput, match="stands in two rows"):
+        load(saved(doubled, tmp_path / "c.parquet"), LIMITS)
+
+
 def test_candidates_in_order_need_no_places(tmp_path: Path) -> None:
     made = candidates(4).sort("user", "task")
     loaded = load(saved(made, tmp_path / "c.parquet"), LIMITS)
@@ -268,7 +286,7 @@ def test_rows_that_stand_twice(
 ) -> None:
     monkeypatch.setattr(problem, "WIDE", 20 if wide else 10**6)
     made = candidates(8, ids, shuffled=shuffled)
-    for rows in ([150], [300, 90], [36, 37]):
+    for rows in ([150], [300, 90], [36, 37], [made.height - 1]):
         doubled = pl.concat([made, made[rows]])
         doubled = doubled if shuffled else doubled.sort("user", maintain_order=True)
         path = saved(doubled, tmp_path / "c.parquet")
@@ -342,6 +360,13 @@ def test_a_file_that_changed_or_broke_is_not_written_from(tmp_path: Path) -> Non
         with pytest.raises(Stale, match=r"c.parquet: has changed"):
             use()
     assert not (tmp_path / "o.parquet").exists()
+    saved(made.with_columns(pl.col("value") + 1), path)
+    with pytest.raises(Stale, match=r"c.parquet: has changed"):
+        frame(loaded, chosen)
+    opened = scan.open_source(path)
+    saved(made, path)
+    with pytest.raises(Stale, match=r"c.parquet: has changed"):
+        list(opened.pieces(["value"], lambda first, piece: piece, lambda first, end: True))
     whole = saved(made, path).read_bytes()
     path.write_bytes(whole[:4] + bytes(len(whole) // 2) + whole[4 + len(whole) // 2 :])
     with pytest.raises(BadInput, match=r"c.parquet: candidates: cannot be read"):
