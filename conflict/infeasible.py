@@ -1,63 +1,169 @@
-"""Which limits and rules cannot hold together: a set from which none can be left out.
+"""Which limits and rules cannot hold together, and by how little they would have to give way.
 
-Deletion filter (Chinneck and Dravnieks, 1991): drop one after the other; what cannot be dropped without the
-contradiction going away stays. Judged on the linear relaxation when that is contradictory already, else on
-whole numbers; problems too large for a linear program are judged by prices alone.
+A set from which none can be left out is found by a deletion filter (Chinneck and Dravnieks, 1991): drop one
+after the other; what cannot be dropped without the contradiction going away stays. Small problems are judged
+by linear and integer programs. In large ones prices are the judge: with nothing to gain, any choice that
+keeps all limits is worth 0, so prices whose bound is below 0 prove that there is none (Farkas, 1902). The
+filter then runs on a sample of users, and what it leaves is proven on the whole by one pass.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from conflict.bundle import contradicts
-from conflict.prices import LINEAR
-from conflict.problem import Problem
-from conflict.programs import Answer, Solver, solve
+from conflict.integers import Best, search
+from conflict.prices import Prices, bound_of, find_prices, settle, start_of, units_of
+from conflict.problem import Floats, Problem, Rules
+from conflict.programs import Answer, Solver
+from conflict.programs import solve as solve_program
+from conflict.reply import Here, worth
 from conflict.rows import program_of
+from conflict.whole import linear_prices, solve_whole
+from kernel.choices import Limit, Limits, PerUser
+
+#: most candidates that are judged by programs; above, by prices
+_LINEAR = 30_000
+#: candidates of the sample on which the filter runs
+_SAMPLE = 25_000
+#: candidates of the sample whose linear program gives prices of a proof
+_FEW = 15_000
+#: typical prices that passing a limit costs when the least relaxation is looked for
+_DEAR = 100.0
+#: part of what the limits come to by which a bound must be below 0 to be a proof
+_PROOF = 1e-9
+
+#: rules of a smaller set of limits, for the same candidates
+Without = Callable[[Limits], Rules]
 
 
-def conflicting(problem: Problem, names: tuple[str, ...], *, seconds: float) -> tuple[str, ...]:
+def conflicting(
+    problem: Problem, limits: Limits, without: Without, *, seed: int, seconds: float
+) -> tuple[str, ...]:
     """Names of limits and of rules (`per_user.…`) that contradict each other.
 
-    `names` are the limits', in their order. Minimal if there was time; what could not be judged in time
-    is left in.
+    Minimal if there was time; what could not be judged in time is left in.
     """
     end = time.monotonic() + seconds
-    rules = ["per_user.max_tasks", "per_user.min_tasks", *dict.fromkeys(problem.families)]
-    kept = [*names, *rules]
-    problem = replace(problem, value=np.zeros(problem.size))
-    linear = _contradicts(problem, names, kept, whole=False, seconds=seconds)
+    names = [limit.name for limit in limits.limits if limit.penalty is None]
+    kept = [*names, "per_user.max_tasks"]
+    kept += ["per_user.min_tasks"] if limits.per_user.min_tasks else []
+    kept += [f"per_user.max_by.{column}" for column in limits.per_user.max_by]
+    kept += ["per_user.never_together"] if limits.per_user.never_together else []
+    idle = idle_of(problem)
+    many = int(np.diff(problem.starts).max(initial=1))
+
+    def contradict(of: Problem, left: list[str], *, whole: bool = False) -> bool:
+        rules = without(_only(limits, left, many))
+        share = of.users / problem.users if problem.users else 1.0
+        rules = replace(rules, at_most=rules.at_most * share, at_least=rules.at_least * share)
+        return contradicts(replace(of, rules=rules), whole=whole, end=end)
+
+    judged, whole = idle, False
+    if problem.size > 2 * _SAMPLE:
+        sample = Here(problem=idle).sample(_SAMPLE, seed)
+        judged = sample if contradict(sample, kept) else idle
+    elif problem.size <= _LINEAR:
+        whole = not contradict(idle, kept)
     for each in reversed(tuple(kept)):
         left = [other for other in kept if other != each]
-        if _contradicts(problem, names, left, whole=not linear, seconds=end - time.monotonic()):
+        if time.monotonic() < end and contradict(judged, left, whole=whole):
             kept = left
     return tuple(kept)
 
 
-def _contradicts(
-    problem: Problem, names: tuple[str, ...], kept: list[str], *, whole: bool, seconds: float
-) -> bool:
-    relaxed = _only(problem, names, kept)
-    if problem.size > LINEAR:
-        return contradicts(relaxed, seconds=seconds)
-    program = program_of(relaxed, whole=whole)
-    solved = solve(program, Solver.HIGHS if whole else Solver.GLOP, seconds=seconds)
-    return solved.answer is Answer.INFEASIBLE
+def contradicts(idle: Problem, *, whole: bool, end: float) -> bool:
+    """Whether no choice, not even of fractions (`whole`: of whole candidates), keeps all limits and rules.
+
+    `idle` has no values. Where time (monotonic) ends or numbers are too close to tell, the answer is no.
+    """
+    if idle.size <= _LINEAR:
+        program = program_of(idle, whole=whole)
+        solver = Solver.HIGHS if whole else Solver.GLOP
+        return solve_program(program, solver, seconds=end - time.monotonic()).answer is Answer.INFEASIBLE
+    # what limits would pay to be passed, on a sample: prices of a linear program that always has an answer
+    soft = softened(idle)
+    here = Here(problem=soft)
+    values, _, _ = linear_prices(here.sample(_FEW, 0), seconds=end - time.monotonic())
+    if proves(idle.rules, values, here, least=0.0):
+        return True
+    spread = 0.5 * np.maximum(np.abs(values), 0.1 * soft.rules.penalty)
+    start = Prices(values=values, spread=spread, exact=False)
+    values = settle(here, start, soft.rules.penalty, 1.0, seed=0, end=end).values
+    return proves(idle.rules, values, here, least=0.0)
 
 
-def _only(problem: Problem, names: tuple[str, ...], kept: list[str]) -> Problem:
-    stays = np.array([name in kept for name in names], np.bool_)
-    families = [row for row, name in enumerate(problem.families) if name in kept]
-    many = int(np.diff(problem.starts).max(initial=0))
-    return replace(
-        problem,
-        at_most=np.where(stays, problem.at_most, np.inf),
-        at_least=np.where(stays, problem.at_least, -np.inf),
-        slots=problem.slots[families],
-        families=tuple(problem.families[row] for row in families),
-        max_tasks=problem.max_tasks if "per_user.max_tasks" in kept else max(many, problem.min_tasks),
-        min_tasks=problem.min_tasks if "per_user.min_tasks" in kept else 0,
+def idle_of(problem: Problem) -> Problem:
+    """The same with nothing to gain."""
+    return replace(problem, value=np.zeros(problem.size, problem.value.dtype), elsewhere=0.0)
+
+
+def softened(idle: Problem) -> Problem:
+    """The same with every limit passable, at a price that makes parts of bounds comparable."""
+    rules = idle.rules
+    size = np.maximum(
+        np.where(np.isfinite(rules.at_most), np.abs(rules.at_most), 0.0),
+        np.where(np.isfinite(rules.at_least), np.abs(rules.at_least), 0.0),
     )
+    return replace(idle, rules=replace(rules, penalty=1.0 / np.maximum(size, 1.0)))
+
+
+def proves(rules: Rules, prices: Floats, crowd: Here, *, least: float) -> bool:
+    """Whether the bound at some prices is below the least that any choice could be worth."""
+    some = prices != 0
+    side = np.where(prices > 0, rules.at_most, rules.at_least)
+    size = float(np.sum(np.abs(prices[some] * side[some])))
+    return bound_of(rules, prices, worth(crowd.problem, prices)) < least - _PROOF * max(size, abs(least))
+
+
+def relaxation(
+    problem: Problem, limits: Limits, guilty: tuple[str, ...], *, seed: int, seconds: float
+) -> dict[str, float]:
+    """By how much the guilty limits would have to give way so that all can hold, each where it must.
+
+    The least, a unit of each limit weighed by what a typical candidate is worth for it. Empty when not found
+    in time, or where the rules of users alone contradict each other.
+    """
+    end = time.monotonic() + seconds
+    rules, units = problem.rules, units_of(problem)
+    gives = np.array([limit.name in guilty for limit in limits.limits], np.bool_)
+    soft = replace(problem, rules=replace(rules, penalty=np.where(gives, _DEAR * units, rules.penalty)))
+    if problem.size <= _LINEAR:
+        chosen = solve_whole(soft, seconds=seconds, gap=1e-3, seed=seed).chosen
+    else:
+        best = Best(problem=soft, complete=False)
+        prices = find_prices(Here(problem=soft), seed=seed, end=end, trusting=True)
+        best.bound = bound_of(soft.rules, prices.values, worth(soft, prices.values))
+        units = np.maximum(units, np.abs(prices.values))
+        start = start_of(soft, prices)
+        search(best, prices.values, units, start, end=end, gap=1e-3, seed=seed, method={})
+        chosen = best.chosen
+    if chosen is None:
+        return {}
+    used = problem.used(chosen)
+    over = np.maximum(used - rules.at_most, 0.0) + np.maximum(rules.at_least - used, 0.0)
+    return {limit.name: float(by) for limit, by in zip(limits.limits, over, strict=True) if by > 1e-9}
+
+
+def _only(limits: Limits, kept: list[str], many: int) -> Limits:
+    """The limits and rules of which the names are kept; the others bind nobody."""
+    rules = limits.per_user
+    most = rules.max_tasks if "per_user.max_tasks" in kept else max(many, rules.min_tasks)
+    return Limits(
+        per_user=PerUser(
+            max_tasks=most,
+            min_tasks=rules.min_tasks if "per_user.min_tasks" in kept else 0,
+            max_by={c: by for c, by in rules.max_by.items() if f"per_user.max_by.{c}" in kept},
+            never_together=rules.never_together if "per_user.never_together" in kept else (),
+        ),
+        limits=tuple(_loose(limit, limit.name in kept) for limit in limits.limits),
+    )
+
+
+def _loose(limit: Limit, kept: bool) -> Limit:
+    if kept:
+        return limit
+    return limit.model_copy(update={"at_most": np.inf, "at_least": None, "penalty": None})

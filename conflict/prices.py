@@ -1,23 +1,45 @@
-"""Prices of the limits: the multipliers at which the Lagrangian bound is least."""
+"""Prices of the limits: the multipliers at which the Lagrangian bound is least.
+
+The bound is convex in the prices and one pass over the candidates gives it and its slope. Prices are found
+on random samples of users first, each eight times the last; a sample tells the box in which those of the
+next will be. Inside a box nearly every user's best reply is settled, so the search goes on among the others
+only, in nested boxes each a twelfth of the last, by L-BFGS-B (Byrd, Lu, Nocedal and Zhu, 1995), until a
+linear program over the replies still open gives the last digits. A box that turns out too small at an edge
+is moved and widened there.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import minimize
 
-from conflict.bundle import contradicts, descend
-from conflict.problem import Floats, Problem
-from conflict.programs import Answer, Solver, solve
-from conflict.rows import program_of
+from conflict.alike import dealt, gathered
+from conflict.core import core_of, relax
+from conflict.problem import Floats, Mask, Problem, Rules
+from conflict.reply import Box, Crowd, Here, Worth, worth
 
-#: most candidates whose linear program is solved at once
-LINEAR = 30_000
-#: candidates of the first sample
-_SAMPLE = 15_000
-#: part of a limit, or of one unit, by which it is loosened to tell its price
-_HAIR = 1e-5
+#: candidates of the first sample, at least; and how many for each limit
+_SAMPLE, _SAMPLE_LIMIT = 4_000, 60
+#: each sample is so many times the last
+_GROWTH = 8
+#: most candidates whose replies go to the linear program
+_LINEAR = 6_000
+#: typical prices from 0 within which the best are looked for, in samples and in the whole
+_FAR_SAMPLE, _FAR = 1e2, 1e5
+#: typical prices beyond which limits are asked whether they contradict each other
+_STRANGE = 30.0
+#: each nested box is so much smaller
+_SHRINK = 12.0
+#: passes of one descent
+_PASSES = 16
+#: nested boxes, at most
+_DEEPEST = 9
+#: steps after which a search for prices settles for what it has
+_STEPS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,82 +48,208 @@ class Prices:
 
     #: ≥ 0 for a ceiling, ≤ 0 for a floor, in value per unit, [L]
     values: Floats
-    #: no choice is worth more; inf when unknown
-    bound: float
-    #: proven: no choice, not even of fractions, keeps all limits
-    infeasible: bool
-    #: how they were found
-    method: str
+    #: how far from there the best ones may be, [L]
+    spread: Floats
+    #: whether the last linear program found them exact
+    exact: bool
+    #: the users left open in each nested box, widest first, and the box
+    levels: tuple[tuple[Problem, Box], ...] = ()
+    #: what the users open in the narrowest box take in the linear program, rounded, [its n]; None when not exact
+    taken: Mask | None = None
+    #: whose choice there is whole, [its users]
+    whole: Mask | None = None
+    #: prices ran so far away that limits may contradict each other
+    diverging: bool = False
 
 
-def find_prices(problem: Problem, *, seconds: float) -> Prices:
-    """Prices by the linear relaxation, or where that is too large by descent on growing samples of users.
+def bound_of(rules: Rules, prices: Floats, at: Worth, elsewhere: float = 0.0) -> float:
+    """The Lagrangian bound: what users get at these prices, and what the limits are worth."""
+    some = prices != 0
+    side = np.where(prices > 0, rules.at_most, rules.at_least)
+    return float(at.net + elsewhere + np.sum(prices[some] * side[some]))
 
-    Users stand in no order, so the first of them are a fair sample, and limits shrink in proportion.
+
+def find_prices(
+    crowd: Crowd,
+    *,
+    seed: int,
+    end: float,
+    start: Prices | None = None,
+    trusting: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Prices:
+    """Prices of the least bound, from `start` or from samples drawn by `seed`; until `end` (monotonic).
+
+    Stops where prices diverge, unless `trusting` that limits do not contradict each other.
     """
-    end = time.monotonic() + seconds
-    if problem.size <= LINEAR:
-        return _linear(problem, seconds=seconds)
-    values, size = np.zeros(problem.summed.size), _SAMPLE
-    if not _empty_choice_holds(problem) and contradicts(problem, seconds=0.3 * seconds):
-        return Prices(values=values, bound=np.inf, infeasible=True, method="proof by prices")
-    box = 0.3
-    steps: list[int] = []
-    while 2 * size < problem.size:
-        part = _sample(problem, size)
-        if not steps:
-            values = _linear(part, seconds=end - time.monotonic()).values
+    first = max(_SAMPLE, _SAMPLE_LIMIT * crowd.rules.limits)
+    sample = crowd.sample(min(first, crowd.size), seed)
+    units = units_of(sample)
+    if start is None:
+        start = Prices(values=np.zeros(units.size), spread=2.0 * units, exact=False)
+        size = first
+        while 2 * size < crowd.size and time.monotonic() < end:
+            part = sample if size == first else crowd.sample(size, seed + size)
+            found = settle(Here(problem=part), start, units, _FAR_SAMPLE, seed=seed, end=end, say=say)
+            if (np.abs(found.values) > _STRANGE * units).any() and not trusting:
+                return replace(found, diverging=True)
+            moved = np.abs(found.values - start.values)
+            if start.exact:
+                # the error of a sample's prices shrinks with the root of its size
+                scale = float(np.sqrt(np.mean((moved / units) ** 2)))
+                spread = 3.0 * np.maximum(moved, scale * units) / np.sqrt(_GROWTH)
+            else:
+                spread = 0.3 * np.maximum(np.abs(found.values), 0.1 * units)
+            start = replace(found, spread=spread, levels=(), taken=None, whole=None)
+            say(f"prices of a sample of {part.size:,} candidates")
+            size *= _GROWTH
+    return settle(crowd, start, units, _FAR, seed=seed, end=end, say=say)
+
+
+def units_of(problem: Problem) -> Floats:
+    """A typical price: what a candidate is worth for what it uses, [L]."""
+    typical = float(np.mean(np.abs(problem.value))) if problem.size else 1.0
+    units = np.full(problem.rules.limits, typical or 1.0)
+    for limit in range(units.size):
+        usage = np.abs(problem.usage(limit))
+        if usage.any():
+            units[limit] /= float(usage[usage > 0].mean())
+    return units
+
+
+def start_of(pool: Problem, prices: Prices) -> Mask:
+    """What everybody takes at the prices, and in the linear program who is open in the narrowest box, [pool]."""
+    chosen = np.zeros(pool.size, np.bool_)
+    worth(pool, prices.values, chosen)
+    if prices.taken is None or prices.whole is None or not prices.levels:
+        return chosen
+    open_ = prices.levels[-1][0]
+    if open_.origin is None or not open_.size:
+        return chosen
+    at = open_.origin if pool.origin is None else np.searchsorted(pool.origin, open_.origin)
+    at = at[np.repeat(prices.whole, np.diff(open_.starts))]
+    users = np.unique(np.searchsorted(pool.starts, at, side="right") - 1)
+    for_open = np.zeros(pool.users, np.bool_)
+    for_open[users] = True
+    taken = np.flatnonzero(chosen)
+    chosen[taken[for_open[np.searchsorted(pool.starts, taken, side="right") - 1]]] = False
+    chosen[at[prices.taken[np.repeat(prices.whole, np.diff(open_.starts))]]] = True
+    return chosen
+
+
+def settle(
+    crowd: Crowd,
+    start: Prices,
+    units: Floats,
+    far: float,
+    *,
+    seed: int,
+    end: float,
+    say: Callable[[str], None] = lambda _: None,
+) -> Prices:
+    """The best prices no further than `far` typical ones from 0, looked for around `start` first."""
+    least, most = ends(crowd.rules, units * far)
+    box = _box(start.values, start.spread, least, most)
+    # the problem in ever smaller boxes: each holds the next
+    nest: list[tuple[Crowd, Box]] = [(crowd, Box(at=box.at, low=least, high=most))]
+    best, exact, taken, whole = box.at, False, None, None
+    for _ in range(_STEPS):
+        if time.monotonic() >= end:
+            break
+        outer, held = nest[-1]
+        box = Box(at=box.at, low=np.maximum(box.low, held.low), high=np.minimum(box.high, held.high))
+        inner = outer.narrowed(box)
+        alike, sort = gathered(inner) if inner.size > _LINEAR else (inner, np.arange(inner.users))
+        core = core_of(alike, box) if alike.size <= _LINEAR else None
+        exact = core is not None and core.value.size <= 2 * _LINEAR
+        if core is not None and exact:
+            best, stuck, columns = relax(core, box)
         else:
-            values, _ = descend(part, values, box, seconds=0.3 * (end - time.monotonic()))
-        steps.append(part.size)
-        # the error of a sample's prices shrinks with the root of its size
-        size, box = 8 * size, box / np.sqrt(8.0)
-    values, bound = descend(problem, values, box, seconds=end - time.monotonic())
+            best, stuck = _descend(alike, box)
+        stuck &= _edges(best, box, least, most)
+        say(f"prices among {inner.size:,} candidates still open")
+        if exact and not stuck.any():
+            nest.append((Here(problem=inner), box))
+            if core is not None:
+                taken, whole = dealt(inner, sort, core, columns, seed)
+            break
+        if stuck.any():
+            # the best lies outside: move there, wider, from the problem that still holds it
+            half = np.where(stuck, 4.0, 1.0) * (box.high - box.low) / 2
+            box = _box(best, half, least, most)
+            while len(nest) > 1 and not _holds(nest[-1][1], box):
+                nest.pop()
+            exact = False
+            continue
+        if len(nest) > _DEEPEST:
+            # what is still open is too much for a program and does not get less
+            break
+        nest.append((Here(problem=inner), box))
+        box = _box(best, (box.high - box.low) / 2 / _SHRINK, least, most)
+    levels = tuple((level.problem, held) for level, held in nest[1:] if isinstance(level, Here))
     return Prices(
-        values=signed(problem, values),
-        bound=bound,
-        infeasible=False,
-        method=f"descent after samples of {steps}",
+        values=best, spread=(box.high - box.low) / 2, exact=exact, levels=levels, taken=taken, whole=whole
     )
 
 
-def _empty_choice_holds(problem: Problem) -> bool:
-    return problem.min_tasks == 0 and bool((problem.at_least <= 0).all() and (problem.at_most >= 0).all())
-
-
-def _sample(problem: Problem, size: int) -> Problem:
-    users = int(np.searchsorted(problem.starts, size))
-    inside = np.arange(problem.size) < problem.starts[users]
-    share = users / problem.users
-    kept = problem.keep(inside)
-    return replace(
-        kept,
-        starts=kept.starts[: users + 1],
-        at_most=problem.at_most * share,
-        at_least=problem.at_least * share,
+def ends(rules: Rules, far: Floats) -> tuple[Floats, Floats]:
+    """Between which each price must be: no less than a floor's penalty, no more than a ceiling's."""
+    dearest = np.minimum(rules.penalty, far)
+    return (
+        np.where(np.isfinite(rules.at_least), -dearest, 0.0),
+        np.where(np.isfinite(rules.at_most), dearest, 0.0),
     )
 
 
-def _linear(problem: Problem, *, seconds: float) -> Prices:
-    """Prices of limits loosened by a hair: where several prices fit, what one more unit would bring."""
-    above = _HAIR * np.maximum(1.0, np.abs(problem.at_most))
-    below = _HAIR * np.maximum(1.0, np.abs(problem.at_least))
-    loose = replace(problem, at_most=problem.at_most + above, at_least=problem.at_least - below)
-    solved = solve(program_of(loose, whole=False), Solver.GLOP, seconds=seconds)
-    values, bound = np.zeros(problem.summed.size), np.inf
-    if solved.prices is not None:
-        values = signed(problem, solved.prices[: values.size])
-    if solved.answer is Answer.OPTIMAL:
-        # the same prices prove a bound without the hair
-        hair = np.where(values > 0, above, np.where(values < 0, below, 0.0))
-        bound = solved.bound - float(np.abs(values) @ hair)
-    return Prices(
-        values=values, bound=bound, infeasible=solved.answer is Answer.INFEASIBLE, method="linear program"
-    )
+def _box(at: Floats, half: Floats, least: Floats, most: Floats) -> Box:
+    at = np.clip(at, least, most)
+    return Box(at=at, low=np.maximum(at - half, least), high=np.minimum(at + half, most))
 
 
-def signed(problem: Problem, values: Floats) -> Floats:
-    """Prices without the sign that a limit's missing side forbids, and without the dust of a solver."""
-    values = np.where(np.isinf(problem.at_most), np.minimum(values, 0.0), values)
-    values = np.where(np.isinf(problem.at_least), np.maximum(values, 0.0), values)
-    return np.where(np.abs(values) < 1e-12, 0.0, values)
+def _edges(at: Floats, box: Box, least: Floats, most: Floats) -> Mask:
+    """Where prices press against an edge of the box that is not an end of what prices may be."""
+    tiny = 1e-9 * (box.high - box.low)
+    below = (at <= box.low + tiny) & (box.low > least)
+    above = (at >= box.high - tiny) & (box.high < most)
+    return below | above
+
+
+def _holds(outer: Box, inner: Box) -> bool:
+    return bool((inner.low >= outer.low).all() and (inner.high <= outer.high).all())
+
+
+def _descend(problem: Problem, box: Box) -> tuple[Floats, Mask]:
+    """Prices of a lower bound within the box, and which would go on past its edge, [L].
+
+    Inside, both ends of a limit have a price ≥ 0 of their own.
+    """
+    rules = problem.rules
+    up, down = np.isfinite(rules.at_most), np.isfinite(rules.at_least)
+    limit = np.r_[np.flatnonzero(up), np.flatnonzero(down)]
+    sign = np.r_[np.ones(int(up.sum())), -np.ones(int(down.sum()))]
+    room = np.r_[rules.at_most[up], -rules.at_least[down]]
+    half = np.maximum((box.high - box.low)[limit] / 2, 1e-300)
+    low = np.r_[np.maximum(box.low[up], 0), np.maximum(-box.high[down], 0)]
+    high = np.r_[np.maximum(box.high[up], 0), np.maximum(-box.low[down], 0)]
+    high = np.maximum(low, high)
+    at = np.clip(np.r_[np.maximum(box.at[up], 0), np.maximum(-box.at[down], 0)], low, high)
+    scale = 0.0
+
+    def value(z: Floats) -> tuple[float, Floats]:
+        nonlocal scale
+        side = z * half
+        prices = np.bincount(limit, weights=sign * side, minlength=rules.limits)
+        here = worth(problem, prices)
+        slope = (room - sign * here.use[limit]) * half
+        if not scale:
+            scale = float(np.max(np.abs(slope))) or 1.0
+        return (here.net + float(side @ room)) / scale, slope / scale
+
+    found = minimize(
+        value, at / half, jac=True, method="L-BFGS-B", bounds=list(zip(low / half, high / half, strict=True)),
+        options={"maxfun": _PASSES, "maxcor": 20, "ftol": 1e-14, "gtol": 1e-7},
+    )  # fmt: skip
+    prices = np.asarray(np.bincount(limit, weights=sign * found.x * half, minlength=rules.limits))
+    use = worth(problem, prices).use
+    rising = np.where(prices >= 0, rules.at_most - use, rules.at_least - use) > 0
+    return prices, np.where(prices > box.at, ~rising, rising)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from threading import Lock
@@ -90,20 +88,21 @@ def solve(
     *,
     seconds: float,
     gap: float = 0.0,
+    absolute: float = 0.0,
     seed: int = 0,
     hint: Floats | None = None,
 ) -> Solved:
-    """Solve within about `seconds`. A solver that fails answers UNKNOWN, never an exception."""
+    """Solve within about `seconds`, to a relative or an absolute gap. A solver that fails answers UNKNOWN, never an exception."""
     if seconds <= 0:
-        return _UNKNOWN
+        return UNKNOWN
     scaled = _scaled(program)
     try:
-        with _QUIET, _without_chatter():
+        with _QUIET:
             result = core.solve(
                 _model(scaled.program),
                 parameters_pb2.SolverTypeProto.Value(f"SOLVER_TYPE_{solver}"),
                 parameters_pb2.SolverInitializerProto(),
-                _parameters(solver, seconds, gap, seed),
+                _parameters(solver, seconds, gap, absolute / scaled.money, seed),
                 _model_parameters(hint),
                 None,
                 callback_pb2.CallbackRegistrationProto(),
@@ -111,7 +110,7 @@ def solve(
                 None,
             )
     except (StatusNotOk, RuntimeError, ValueError):
-        return _UNKNOWN
+        return UNKNOWN
     return _solved(result, program, scaled)
 
 
@@ -149,23 +148,34 @@ def _near(size: Any) -> Any:
     return np.exp2(np.round(np.log2(np.where(np.asarray(size) > 0, size, 1.0))))
 
 
-@contextmanager
-def _without_chatter() -> Iterator[None]:
-    """HiGHS prints debugging lines to the process's standard output, where the caller's JSON belongs."""
-    sys.stdout.flush()
-    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
-        os.close(nowhere)
+class _Quiet:
+    """HiGHS prints debugging lines to the process's standard output, where the caller's JSON belongs.
+
+    While any solver runs, in whatever thread, that output goes nowhere.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._kept = Lock(), 0, -1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                sys.stdout.flush()
+                self._kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, 1)
+                os.close(nowhere)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                os.dup2(self._kept, 1)
+                os.close(self._kept)
 
 
-#: one solve at a time turns the output round
-_QUIET = Lock()
-_UNKNOWN = Solved(answer=Answer.UNKNOWN, x=None, objective=-np.inf, bound=np.inf, prices=None)
+_QUIET = _Quiet()
+UNKNOWN = Solved(answer=Answer.UNKNOWN, x=None, objective=-np.inf, bound=np.inf, prices=None)
 
 
 def _model(program: Program) -> Any:
@@ -189,13 +199,13 @@ def _model(program: Program) -> Any:
     return model
 
 
-def _parameters(solver: Solver, seconds: float, gap: float, seed: int) -> Any:
+def _parameters(solver: Solver, seconds: float, gap: float, absolute: float, seed: int) -> Any:
     parameters = parameters_pb2.SolveParametersProto()
     parameters.time_limit.FromNanoseconds(int(min(seconds, 1e6) * 1e9))
     parameters.random_seed = seed % 2**31
     if solver in (Solver.HIGHS, Solver.CP_SAT):
         parameters.relative_gap_tolerance = gap
-        parameters.absolute_gap_tolerance = 0.0
+        parameters.absolute_gap_tolerance = absolute
     if solver is Solver.HIGHS:
         parameters.highs.CopyFrom(
             highs_pb2.HighsOptionsProto(double_options={"mip_feasibility_tolerance": 1e-7})

@@ -1,9 +1,7 @@
-"""Each user's best reply to prices, exactly, under the user's own rules.
+"""What users would do at given prices, by one pass over their candidates on every core.
 
-Once limits are priced, users do not meet any more. One user's candidates, sorted by value less price, are
-taken greedily; where rules cross (two labels, or a label and an exclusive set) greedy need not be best, and
-a depth-first search with the bound "the best so many, rules forgotten" settles it. A search that grows past
-its limit answers that bound, so the sum over users stays a valid upper bound whatever happens.
+Once limits are priced, users do not meet any more: each one's best reply, its worth and what it uses are
+found alone, and sums over users are all that a search for prices needs.
 """
 
 from __future__ import annotations
@@ -11,198 +9,214 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-import numba
 import numpy as np
 
-from conflict.problem import Floats, Mask, Problem
+from conflict import kernels
+from conflict.problem import Floats, Ints, Mask, Problem, Rules
 
-#: nodes after which one user's search settles for its bound
-_NODES = 20_000
-#: fewest candidates worth a second thread
-_CHUNK = 50_000
+T = TypeVar("T")
 
-
-def best_replies(problem: Problem, adjusted: Floats) -> tuple[Mask, Floats]:
-    """Chosen candidates [n], and for each user the most that any reply could be worth [U].
-
-    A user for whom the rules leave no reply has −inf.
-    """
-    chosen = np.zeros(problem.size, np.bool_)
-    upper = np.zeros(problem.users)
-    _spread(problem, _replies, adjusted, chosen, upper)
-    return chosen, upper
+#: candidates of one piece of work
+_PIECE = 400_000
+#: other replies of one user that are looked at
+_ROOM = 64
 
 
-def flip_losses(problem: Problem, adjusted: Floats, chosen: Mask, upper: Floats) -> Floats:
-    """What it costs at least to choose otherwise about each candidate, ≥ 0, inf where it cannot be, [n]."""
-    losses = np.zeros(problem.size)
-    _spread(problem, _losses, adjusted, chosen, upper, losses)
-    return losses
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """Prices between which the best ones are looked for, [L] each."""
+
+    at: Floats
+    low: Floats
+    high: Floats
 
 
-def _spread(problem: Problem, kernel: Callable[..., None], *arrays: Any) -> None:
-    """Run a kernel over ranges of users, one thread a core; kernels let go of the interpreter's lock."""
-    parts = max(1, min((os.cpu_count() or 1), problem.size // _CHUNK))
-    edges = np.linspace(0, problem.users, parts + 1).astype(np.int64)
-    rules = (problem.starts, problem.slots, problem.caps, problem.max_tasks, problem.min_tasks)
-    jobs = [(int(first), int(last)) for first, last in pairwise(edges)]
-    if parts == 1:
-        kernel(*jobs[0], *rules, *arrays)
-        return
-    with ThreadPoolExecutor(parts) as pool:
-        for done in [pool.submit(kernel, *job, *rules, *arrays) for job in jobs]:
-            done.result()
+@dataclass(frozen=True, kw_only=True)
+class Worth:
+    """What all best replies come to at some prices."""
+
+    #: Σ value less tolls, at most
+    net: float
+    #: Σ value
+    gross: float
+    #: what they use of every limit, [L]
+    use: Floats
 
 
-def _search_python(
-    size: int, worth: Any, at: Any, skip: int, forced: int, slots: Any, caps: Any, most: int, least: int,
-    used: Any, stack: Any, best: Any,
-) -> tuple[float, float, int]:  # fmt: skip
-    """(value found, upper bound, number taken into `best`) for one user; `forced` is taken, `skip` is not."""
-    families = slots.shape[0]
-    count, value, depth = 0, 0.0, 0
-    for position in range(size):
-        if at[position] == forced:
-            value = worth[position]
-            count = 1
-            for family in range(families):
-                used[slots[family, forced]] += 1
-    if forced >= 0:
-        for family in range(families):
-            slot = slots[family, forced]
-            if slot > 0 and used[slot] > caps[slot]:
-                for other in range(families):
-                    used[slots[other, forced]] = 0
-                return -np.inf, -np.inf, 0
-        if count > most:
-            for family in range(families):
-                used[slots[family, forced]] = 0
-            return -np.inf, -np.inf, 0
-    found, ceiling, taken, nodes, position = -np.inf, -np.inf, 0, 0, 0
-    while True:
-        nodes += 1
-        bound, room, ahead = value, count, position
-        while room < most and ahead < size and (worth[ahead] > 0.0 or room < least):
-            if at[ahead] != skip and at[ahead] != forced:
-                bound += worth[ahead]
-                room += 1
-            ahead += 1
-        if nodes == 1:
-            ceiling = bound if room >= least else -np.inf
-        descended = False
-        if room >= least and bound > found:
-            ahead = position
-            while count < most and ahead < size and (worth[ahead] > 0.0 or count < least):
-                free = at[ahead] != skip and at[ahead] != forced
-                if free:
-                    for family in range(families):
-                        slot = slots[family, at[ahead]]
-                        if slot > 0 and used[slot] >= caps[slot]:
-                            free = False
-                if free:
-                    break
-                ahead += 1
-            if count < most and ahead < size and (worth[ahead] > 0.0 or count < least):
-                stack[depth] = ahead
-                depth += 1
-                for family in range(families):
-                    used[slots[family, at[ahead]]] += 1
-                value += worth[ahead]
-                count += 1
-                position = ahead + 1
-                descended = True
-            elif count >= least and value > found:
-                found, taken = value, depth
-                for each in range(depth):
-                    best[each] = at[stack[each]]
-        if descended:
-            continue
-        settled = families <= 1 and nodes > 1 and found > -np.inf
-        if depth == 0 or settled or nodes > _NODES:
-            break
-        depth -= 1
-        last = stack[depth]
-        for family in range(families):
-            used[slots[family, at[last]]] -= 1
-        value -= worth[last]
-        count -= 1
-        position = last + 1
-    if depth == 0 or (families <= 1 and nodes <= _NODES):
-        ceiling = found
-    while depth > 0:
-        depth -= 1
-        for family in range(families):
-            used[slots[family, at[stack[depth]]]] = 0
-    if forced >= 0:
-        for family in range(families):
-            used[slots[family, forced]] = 0
-    return found, ceiling, taken
+class Crowd(Protocol):
+    """All candidates, wherever they are: in this process, or spread over a cluster."""
+
+    @property
+    def rules(self) -> Rules: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def users(self) -> int: ...
+    @property
+    def elsewhere(self) -> float: ...
+
+    def sample(self, size: int, seed: int) -> Problem:
+        """Users drawn at random with about `size` candidates, under bounds that shrink in proportion."""
+        ...
+
+    def narrowed(self, box: Box) -> Problem:
+        """As the function of that name."""
+        ...
+
+    def worth(self, prices: Floats) -> Worth:
+        """As the function of that name."""
+        ...
 
 
-_search = numba.njit(nogil=True, cache=True)(_search_python)
+@dataclass(frozen=True, kw_only=True)
+class Here:
+    """A crowd in this process."""
 
+    problem: Problem
 
-def _sort_python(first: int, last: int, adjusted: Any, worth: Any, at: Any) -> None:
-    """Candidates first:last by adjusted value, best first; equal ones keep their order."""
-    for each in range(first, last):
-        place = each - first
-        while place > 0 and worth[place - 1] < adjusted[each]:
-            worth[place] = worth[place - 1]
-            at[place] = at[place - 1]
-            place -= 1
-        worth[place] = adjusted[each]
-        at[place] = each
+    @property
+    def rules(self) -> Rules:
+        return self.problem.rules
 
+    @property
+    def size(self) -> int:
+        return self.problem.size
 
-_sort = numba.njit(nogil=True, cache=True)(_sort_python)
+    @property
+    def users(self) -> int:
+        return self.problem.users
 
+    @property
+    def elsewhere(self) -> float:
+        return self.problem.elsewhere
 
-def _replies_python(
-    start: int, stop: int, starts: Any, slots: Any, caps: Any, most: int, least: int,
-    adjusted: Any, chosen: Any, upper: Any,
-) -> None:  # fmt: skip
-    widest = 1
-    for user in range(start, stop):
-        widest = max(widest, starts[user + 1] - starts[user])
-    worth, at = np.empty(widest), np.empty(widest, np.int64)
-    stack, best = np.empty(widest, np.int64), np.empty(widest, np.int64)
-    used = np.zeros(caps.size, np.int64)
-    for user in range(start, stop):
-        first, last = starts[user], starts[user + 1]
-        _sort(first, last, adjusted, worth, at)
-        used[:1] = 0
-        _, upper[user], taken = _search(
-            last - first, worth, at, -1, -1, slots, caps, most, least, used, stack, best
+    def sample(self, size: int, seed: int) -> Problem:
+        problem = self.problem
+        wanted = max(1, round(problem.users * size / problem.size))
+        users = np.unique(np.random.default_rng(seed).integers(0, problem.users, wanted))
+        share = users.size / problem.users
+        return problem.people(users).bounded(
+            problem.rules.at_most * share, problem.rules.at_least * share, problem.elsewhere * share
         )
-        for each in range(taken):
-            chosen[best[each]] = True
+
+    def narrowed(self, box: Box) -> Problem:
+        return narrowed(self.problem, box)
+
+    def worth(self, prices: Floats) -> Worth:
+        return worth(self.problem, prices)
 
 
-_replies = numba.njit(nogil=True, cache=True)(_replies_python)
+@dataclass(frozen=True, kw_only=True)
+class Rivals:
+    """Replies that compete, user by user; each user's best one first."""
+
+    #: user of each reply, [r], ascending
+    owner: Ints
+    #: reply j holds candidates members[starts[j]:starts[j+1]]
+    starts: Ints
+    members: Ints
+    #: what it loses against the user's best, ≥ 0, [r]
+    losses: Floats
+    #: users who have more replies than are here
+    cut: int
 
 
-def _losses_python(
-    start: int, stop: int, starts: Any, slots: Any, caps: Any, most: int, least: int,
-    adjusted: Any, chosen: Any, upper: Any, losses: Any,
-) -> None:  # fmt: skip
-    widest = 1
-    for user in range(start, stop):
-        widest = max(widest, starts[user + 1] - starts[user])
-    worth, at = np.empty(widest), np.empty(widest, np.int64)
-    stack, best = np.empty(widest, np.int64), np.empty(widest, np.int64)
-    used = np.zeros(caps.size, np.int64)
-    for user in range(start, stop):
-        first, last = starts[user], starts[user + 1]
-        _sort(first, last, adjusted, worth, at)
-        for each in range(first, last):
-            skip, forced = (each, -1) if chosen[each] else (-1, each)
-            _, ceiling, _ = _search(
-                last - first, worth, at, skip, forced, slots, caps, most, least, used, stack, best
+def worth(problem: Problem, prices: Floats, chosen: Mask | None = None) -> Worth:
+    """Σ of best replies at prices [L]; `chosen` [n] is marked where given."""
+    tolls = problem.rules.tolls(prices, problem.amounts.shape[0])
+    mark = np.zeros(0, np.bool_) if chosen is None else chosen
+
+    def piece(first: int, last: int) -> tuple[float, float, Floats]:
+        table = np.zeros_like(tolls)
+        net, gross = kernels.reply(first, last, *_columns(problem), tolls, table, mark)
+        return net, gross, table
+
+    nets, grosses, tables = zip(*_spread(problem, piece), strict=True)
+    return Worth(net=float(sum(nets)), gross=float(sum(grosses)), use=problem.rules.use(sum(tables)))
+
+
+def narrowed(problem: Problem, box: Box) -> Problem:
+    """The users whose best reply may change inside the box, with those candidates that may matter there.
+
+    What the others choose is taken off the bounds and added to `elsewhere`.
+    """
+    rows = problem.amounts.shape[0]
+    at, low, high = (problem.rules.tolls(each, rows) for each in (box.at, box.low, box.high))
+
+    def piece(first: int, last: int) -> tuple[float, Floats, Ints, Ints, Ints]:
+        begin, end = int(problem.starts[first]), int(problem.starts[last])
+        kept, counts = np.zeros(end - begin, np.bool_), np.zeros(last - first, np.int64)
+        table = np.zeros_like(at)
+        settled = kernels.narrow(first, last, *_columns(problem), at, low, high, table, kept, counts)
+        some = np.flatnonzero(counts)
+        return settled, table, np.flatnonzero(kept) + begin, counts[some], some + first
+
+    settled, tables, kept, counts, users = zip(*_spread(problem, piece), strict=True)
+    at_ = np.concatenate(kept)
+    who = np.concatenate(users)
+    use = problem.rules.use(sum(tables))
+    return replace(
+        problem.bounded(
+            problem.rules.at_most - use,
+            problem.rules.at_least - use,
+            problem.elsewhere + float(sum(settled)),
+        ),
+        value=problem.value[at_],
+        amounts=np.ascontiguousarray(problem.amounts[:, at_]),
+        kind=problem.kind[at_],
+        starts=np.r_[0, np.cumsum(np.concatenate(counts))].astype(np.int64),
+        times=problem.times[who] if problem.times.size else problem.times,
+        origin=at_ if problem.origin is None else problem.origin[at_],
+    )
+
+
+def rivals(problem: Problem, box: Box, within: float = 0.0, room: int = _ROOM) -> Rivals:
+    """Replies that are best somewhere in the box, or lose at most `within` more than that."""
+    rows = problem.amounts.shape[0]
+    tolls = [problem.rules.tolls(each, rows) for each in (box.at, box.low, box.high)]
+
+    def piece(first: int, last: int) -> tuple[Ints, Ints, Ints, Floats, int]:
+        size = 4 * (last - first) + 64
+        wide = 2 * size
+        while True:
+            owner, lengths = np.zeros(size, np.int64), np.zeros(size, np.int64)
+            members, losses = np.zeros(wide, np.int64), np.zeros(size)
+            replies, many, cut = kernels.rivals(
+                first, last, *_columns(problem), *tolls, within, room, owner, lengths, members, losses
             )
-            losses[each] = max(upper[user] - ceiling, 0.0)
+            if replies <= size and many <= wide:
+                return owner[:replies], lengths[:replies], members[:many], losses[:replies], cut
+            size, wide = max(size, replies), max(wide, many)
+
+    owner, lengths, members, losses, cut = zip(*_spread(problem, piece), strict=True)
+    return Rivals(
+        owner=np.concatenate(owner),
+        starts=np.r_[0, np.cumsum(np.concatenate(lengths))].astype(np.int64),
+        members=np.concatenate(members),
+        losses=np.maximum(np.concatenate(losses), 0.0),
+        cut=int(sum(cut)),
+    )
 
 
-_losses = numba.njit(nogil=True, cache=True)(_losses_python)
+def _columns(problem: Problem) -> tuple[Any, ...]:
+    rules = problem.rules
+    return (
+        problem.starts, problem.value, problem.amounts, problem.kind, problem.times,
+        rules.slots, rules.caps, rules.max_tasks, rules.min_tasks, rules.nested,
+    )  # fmt: skip
+
+
+def _spread(problem: Problem, piece: Callable[[int, int], T]) -> list[T]:
+    """A piece of work for each range of users, one thread a core; kernels let go of the interpreter's lock."""
+    edges = np.arange(_PIECE, problem.size, _PIECE)
+    users = np.unique(np.r_[0, np.searchsorted(problem.starts, edges), problem.users])
+    ranges = [(int(first), int(last)) for first, last in pairwise(users)]
+    if len(ranges) <= 1:
+        # also where there is nobody at all
+        return [piece(0, problem.users)]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return list(pool.map(lambda each: piece(*each), ranges))

@@ -51,6 +51,8 @@ class Limit(Frozen):
     where: dict[str, str | int | float | bool | tuple[str | int | float | bool, ...]] = {}
     at_most: float | None = None
     at_least: float | None = None
+    #: what each unit past a bound costs in value; absent: it may not be passed
+    penalty: float | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _bounded(self) -> Limit:
@@ -103,6 +105,8 @@ class LimitUse:
     #: gain in objective per unit by which the limit is loosened; ≥ 0 for a ceiling that binds,
     #: ≤ 0 for a floor that binds, 0 for one that does not
     price: float
+    #: by how much a limit with a penalty is passed
+    passed: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +114,7 @@ class Allocation:
     """The chosen set with its proof."""
 
     status: Status
-    #: Σ value of what was chosen; None when nothing was
+    #: Σ value of what was chosen, less penalties; None when nothing was
     objective: float | None
     #: no allocation can be worth more; None when unknown
     bound: float | None
@@ -123,8 +127,12 @@ class Allocation:
     assignments: pl.DataFrame
     #: limits that cannot hold together, when infeasible
     conflicting: tuple[str, ...] = ()
+    #: limit → by how much it would have to give way so that all can hold, when infeasible
+    relaxation: dict[str, float] = field(default_factory=dict)
     #: what the allocator did, for the curious
     method: dict[str, Any] = field(default_factory=dict)
+    #: seconds, objective and bound after every improvement
+    trace: tuple[tuple[float, float, float], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The contents of `allocation.json`."""
@@ -136,6 +144,7 @@ class Allocation:
             "seconds": round(self.seconds, 6),
             "limits": [vars(use) for use in self.limits],
             "conflicting": list(self.conflicting),
+            "relaxation": self.relaxation,
             "chosen": self.assignments.height,
             "method": self.method,
         }

@@ -1,0 +1,219 @@
+"""The core: the replies that prices alone leave open, as one small program.
+
+A variable says whether a user takes a reply other than the one that is best at the prices; all others stay.
+Programs over whole replies know every rule of a user exactly, so their linear relaxation is as strong as the
+Lagrangian bound (Dantzig and Wolfe, 1960; Geoffrion, 1974).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from conflict.problem import Floats, Ints, Mask, Problem
+from conflict.programs import Answer, Program, Solved, Solver, solve
+from conflict.reply import Box, Rivals, rivals, worth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """Replies that compete, as columns of a program."""
+
+    problem: Problem
+    #: what every user takes as long as nothing else is decided, [n]
+    base: Mask
+    rivals: Rivals
+    #: user of each column, [c]
+    owner: Ints
+    #: place of each column among the rivals, [c]
+    reply: Ints
+    #: value that a column adds to the base, [c]
+    value: Floats
+    #: what it adds to the use of each limit, [L, c]
+    use: Floats
+    #: what the base uses, [L]
+    used: Floats
+    #: what the column loses at the prices, [c]
+    losses: Floats
+
+    def nearest(self, many: int) -> Core:
+        """With the `many` columns only that lose least."""
+        if self.value.size <= many:
+            return self
+        # equals are drawn, so that nobody is favoured by place
+        lot = np.random.default_rng(0).random(self.losses.size)
+        return self.only(np.sort(np.lexsort((lot, self.losses))[:many]))
+
+    def only(self, columns: Ints) -> Core:
+        """With some columns only, ascending."""
+        return replace(
+            self,
+            owner=self.owner[columns],
+            reply=self.reply[columns],
+            value=self.value[columns],
+            use=self.use[:, columns],
+            losses=self.losses[columns],
+        )
+
+    def choice(self, columns: Ints) -> Mask:
+        """The base with some columns taken, [n]."""
+        chosen = self.base.copy()
+        for column in columns:
+            owner, reply = self.owner[column], self.reply[column]
+            chosen[self.problem.starts[owner] : self.problem.starts[owner + 1]] = False
+            chosen[self.rivals.members[self.rivals.starts[reply] : self.rivals.starts[reply + 1]]] = True
+        return chosen
+
+    def like(self, other: Core, columns: Ints) -> Ints:
+        """The columns here that are the same replies as some of another core of the same problem at the same prices."""
+        here = {key: place for place, key in enumerate(self._keys(np.arange(self.value.size)))}
+        return np.array([here[key] for key in other._keys(columns) if key in here], np.int64)
+
+    def _keys(self, columns: Ints) -> list[tuple[int, ...]]:
+        held = self.rivals
+        return [
+            (
+                int(self.owner[each]),
+                *sorted(
+                    held.members[held.starts[self.reply[each]] : held.starts[self.reply[each] + 1]].tolist()
+                ),
+            )
+            for each in columns
+        ]
+
+
+def core_of(problem: Problem, box: Box, within: float = 0.0, base: Mask | None = None) -> Core:
+    """Every reply that may be best in the box, or loses at most `within`.
+
+    `base` [n] is what everybody takes otherwise; by default the best reply at the box's prices.
+    """
+    found = rivals(problem, box, within)
+    lengths = np.diff(found.starts)
+    reply = np.repeat(np.arange(lengths.size), lengths)
+    first = np.r_[True, found.owner[1:] != found.owner[:-1]][: found.owner.size]
+    group = np.cumsum(first) - 1
+    head = np.flatnonzero(first)
+    known = np.ones(head.size, np.bool_)
+    if base is None:
+        base = np.zeros(problem.size, np.bool_)
+        worth(problem, box.at, base)
+    else:
+        head, known = _heads(problem, found, reply, lengths, group, base)
+    value = np.bincount(reply, weights=problem.value[found.members], minlength=lengths.size)
+    others = np.flatnonzero(known[group] & (head[group] != np.arange(lengths.size)))
+    mine = head[group[others]]
+    # what each reply uses, gathered by limit from what its members use
+    use = np.empty((problem.rules.limits, others.size))
+    part = _part(problem, found.members)
+    for limit in range(problem.rules.limits):
+        total = np.bincount(reply, weights=part.usage(limit), minlength=lengths.size)
+        use[limit] = total[others] - total[mine]
+    return Core(
+        problem=problem,
+        base=base,
+        rivals=found,
+        owner=found.owner[others],
+        reply=others,
+        value=value[others] - value[mine],
+        use=use,
+        used=problem.used(base),
+        losses=found.losses[others],
+    )
+
+
+def _part(problem: Problem, members: Ints) -> Problem:
+    """Some candidates, in the order given, as one user's: for what they use only."""
+    return replace(
+        problem,
+        value=problem.value[members],
+        amounts=problem.amounts[:, members],
+        kind=problem.kind[members],
+        starts=np.array([0, members.size], np.int64),
+        times=np.zeros(0, np.int64),
+    )
+
+
+def _heads(
+    problem: Problem, found: Rivals, reply: Ints, lengths: Ints, group: Ints, base: Mask
+) -> tuple[Ints, Mask]:
+    """For each user among the rivals the reply that is its base, and whether it is there."""
+    inside = np.bincount(reply, weights=base[found.members], minlength=lengths.size)
+    taken = np.add.reduceat(np.r_[base, False], problem.starts[:-1])
+    taken = np.where(np.diff(problem.starts) > 0, taken, 0)[found.owner]
+    same = (inside == lengths) & (lengths == taken)
+    head = np.zeros(int(group[-1]) + 1 if group.size else 0, np.int64)
+    known = np.zeros(head.size, np.bool_)
+    at = np.flatnonzero(same)
+    head[group[at]] = at
+    known[group[at]] = True
+    return head, known
+
+
+def relax(core: Core, box: Box) -> tuple[Floats, Mask, Floats]:
+    """Prices inside the box at which the relaxed core is worth least, which press against its edges, [L], and
+    how often each column is taken, [c].
+
+    Past a bound the box's dearest price is paid, and what is left of one brings its cheapest, so there always
+    is an answer.
+    """
+    rules = core.problem.rules
+    low = np.where(box.low > 0, rules.at_most, rules.at_least)
+    high = np.where(box.high < 0, rules.at_least, rules.at_most)
+    program = program_of(core, low - core.used, high - core.used, box.high, -box.low, whole=False)
+    solved = solve(program, Solver.GLOP, seconds=60.0)
+    if solved.prices is None or solved.x is None:
+        return box.at, np.zeros(rules.limits, np.bool_), np.zeros(core.value.size)
+    count = core.value.size
+    over, under = solved.x[count : count + rules.limits], solved.x[count + rules.limits :]
+    prices = np.clip(solved.prices[: rules.limits], box.low, box.high)
+    return prices, (over > 1e-9) | (under > 1e-9), solved.x[:count]
+
+
+def whole_program(core: Core) -> Program:
+    """Which columns to take, under the limits as they are."""
+    rules = core.problem.rules
+    low, high = rules.at_least - core.used, rules.at_most - core.used
+    return program_of(core, low, high, rules.penalty, rules.penalty, whole=True)
+
+
+def columns_of(core: Core, solved: Solved) -> Ints | None:
+    """The columns that a solver took; None when it found nothing."""
+    return None if solved.x is None else np.flatnonzero(solved.x[: core.value.size] > 0.5)
+
+
+def bound_of_core(core: Core, solved: Solved) -> float:
+    """No choice that differs from the base in these columns only is worth more; −inf where there is none."""
+    if solved.answer is Answer.INFEASIBLE:
+        return -np.inf
+    return (
+        float(np.sum(core.problem.value[core.base], dtype=np.float64)) + core.problem.elsewhere + solved.bound
+    )
+
+
+def program_of(core: Core, low: Floats, high: Floats, over: Floats, under: Floats, *, whole: bool) -> Program:
+    """Columns, then for each limit what it is passed by above at `over` a unit and below at `under`; inf: never."""
+    rules, count = core.problem.rules, core.value.size
+    limits = rules.limits
+    times = core.problem.times[core.owner] if core.problem.times.size else np.ones(count, np.int64)
+    row, column = np.nonzero(core.use)
+    users, first, counts = np.unique(core.owner, return_index=True, return_counts=True)
+    many = counts > 1
+    shared = np.repeat(many, counts)
+    rows = np.r_[
+        row, np.arange(limits), np.arange(limits), limits + np.repeat(np.arange(many.sum()), counts[many])
+    ]
+    columns = np.r_[column, count + np.arange(2 * limits), np.flatnonzero(shared)]
+    coefficients = np.r_[core.use[row, column], -np.ones(limits), np.ones(limits), np.ones(int(shared.sum()))]
+    order = np.lexsort((columns, rows))
+    return Program(
+        value=np.r_[core.value, -np.where(np.isinf(over), 0.0, over), -np.where(np.isinf(under), 0.0, under)],
+        low=np.zeros(count + 2 * limits),
+        high=np.r_[times, np.where(np.isinf(over), 0.0, np.inf), np.where(np.isinf(under), 0.0, np.inf)],
+        whole=np.r_[np.full(count, whole), np.zeros(2 * limits, np.bool_)],
+        starts=np.r_[0, np.cumsum(np.bincount(rows, minlength=limits + int(many.sum())))].astype(np.int64),
+        columns=columns[order].astype(np.int64),
+        coefficients=coefficients[order],
+        row_low=np.r_[low, np.full(int(many.sum()), -np.inf)],
+        row_high=np.r_[high, times[first[many]].astype(np.float64)],
+    )

@@ -1,0 +1,140 @@
+"""Better choices near the one at hand, among the columns of a core.
+
+Three ways, from cheap to dear: the best pair of changes, again and again; the same after a few random
+changes; and branch and cut over some hundred columns with all others held (large neighbourhood search, Shaw,
+1998), drawn either at random or so that only a few limits are touched, where few dimensions have to fit.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from conflict import pairs
+from conflict.core import Core, columns_of, whole_program
+from conflict.problem import Floats, Ints, Mask
+from conflict.programs import Answer, Solver, solve
+
+#: steps of one descent, from a start and from a kick
+_STEPS, _KICK_STEPS = 400, 30
+#: columns up to which a kick may take all its steps
+_PAIRED = 2_000
+#: seconds of one call
+_SLICE = 0.3
+#: columns of the first neighbourhood, the least, and the most
+_FIRST, _LEAST, _MOST = 150, 40, 600
+#: limits that a neighbourhood may touch, besides those that do not bind or that nearly all columns touch
+_TOUCHED = 8
+#: part of the columns that touch a limit which nearly all touch
+_BROAD = 0.5
+
+
+class Improver:
+    """What is taken now from one core, and ways to better it."""
+
+    def __init__(self, core: Core, prices: Floats, units: Floats, seed: int) -> None:
+        self.core, self.seed = core, seed
+        self.rules = core.problem.rules
+        users, self.owner = np.unique(core.owner, return_inverse=True)
+        self.change = np.ascontiguousarray(core.use.T)
+        #: each user's column, or −1
+        self.taken: Ints = np.full(users.size, -1)
+        # a limit that may not be passed costs far more than anything can gain
+        self.hard = np.isinf(self.rules.penalty)
+        self.dear = np.where(self.hard, 20.0 * units, self.rules.penalty)
+        self.prices = prices
+        self.rng = np.random.default_rng(seed)
+        self.rounds, self.size = 1, _FIRST
+
+    @property
+    def columns(self) -> Ints:
+        return self.taken[self.taken >= 0]
+
+    def choice(self) -> Mask:
+        return self.core.choice(self.columns)
+
+    def start(self, columns: Ints) -> None:
+        """Go on from these columns and the best pairs, if that is better."""
+        taken = np.full(self.taken.size, -1)
+        taken[self.owner[columns]] = columns
+        self._descend(taken)
+
+    def kick(self) -> None:
+        """The best after some random kicks."""
+        if not self.owner.size:
+            time.sleep(_SLICE)
+            return
+        began = time.monotonic()
+        self.seed += 1
+        # a step looks at all pairs
+        steps = max(3, int(_KICK_STEPS * min(1.0, (_PAIRED / self.owner.size) ** 2)))
+        pairs.kick(
+            self.change,
+            self.core.value,
+            self.owner,
+            self.taken,
+            *self._bounds(),
+            _KICK_STEPS,
+            self.rounds,
+            self.seed,
+        )
+        took = time.monotonic() - began
+        self.rounds = int(np.clip(self.rounds * _SLICE / max(took, 1e-3), 1, 2 * self.rounds))
+
+    def look_around(self) -> None:
+        """Decide a neighbourhood exactly, all else held."""
+        if not self.owner.size:
+            time.sleep(_SLICE)
+            return
+        free = np.zeros(self.taken.size, np.bool_)
+        near = self._near() if self.rng.random() < 0.5 else None
+        if near is None:
+            free[self.rng.choice(free.size, min(free.size, self.size), replace=False)] = True
+            some = np.flatnonzero(free[self.owner])
+        else:
+            free[self.owner[near]] = True
+            # whoever is free may also keep what there is
+            some = np.union1d(near, self.columns[free[self.owner[self.columns]]])
+        held = self.columns[~free[self.owner[self.columns]]]
+        part = replace(self.core.only(some), used=self.core.used + self.change[held].sum(axis=0))
+        solved = solve(whole_program(part), Solver.HIGHS, seconds=_SLICE, seed=self.seed)
+        columns, quick = columns_of(part, solved), solved.answer is Answer.OPTIMAL
+        self.size = int(np.clip(self.size * (1.2 if quick else 0.85), _LEAST, _MOST))
+        if columns is not None:
+            self.start(np.r_[held, some[columns]])
+
+    def _near(self) -> Ints | None:
+        """Columns that touch only a few of the limits that bind, those that lose least; None when too few."""
+        touched = self.core.use != 0
+        binding = np.flatnonzero((self.prices != 0) & (touched.mean(axis=1) < _BROAD))
+        if binding.size <= _TOUCHED:
+            return None
+        others = np.setdiff1d(binding, self.rng.choice(binding, _TOUCHED, replace=False))
+        inside = np.flatnonzero(~touched[others].any(axis=0))
+        if inside.size < _LEAST:
+            return None
+        noise = self.rng.exponential(1.0, inside.size)
+        return np.sort(inside[np.argsort(self.core.losses[inside] * noise, kind="stable")[: self.size]])
+
+    def _bounds(self) -> tuple[Floats, Floats, Floats, Floats]:
+        return self.core.used, self.rules.at_least, self.rules.at_most, self.dear
+
+    def _descend(self, taken: Ints) -> None:
+        """The best pairs from `taken`; kept if better than what is taken now."""
+        for _ in range(4 if self.owner.size else 0):
+            pairs.descend(self.change, self.core.value, self.owner, taken, *self._bounds(), _STEPS)
+            over = self._over(taken)
+            if not (over[self.hard] > 1e-9).any():
+                break
+            self.dear = np.where((over > 1e-9) & self.hard, 10.0 * self.dear, self.dear)
+        if self._score(taken) > self._score(self.taken):
+            self.taken = taken
+
+    def _over(self, taken: Ints) -> Floats:
+        use = self.core.used + self.change[taken[taken >= 0]].sum(axis=0)
+        return np.maximum(use - self.rules.at_most, 0.0) + np.maximum(self.rules.at_least - use, 0.0)
+
+    def _score(self, taken: Ints) -> float:
+        return float(self.core.value[taken[taken >= 0]].sum() - self._over(taken) @ self.dear)

@@ -1,0 +1,244 @@
+"""Whole candidates: from prices, under which fractions of a few users remain, to a choice that keeps all limits.
+
+All users take their best reply at the prices but for some thousand who lose next to nothing by another one;
+those are the columns of a core. Pairs of changes among them fill the limits to the brim, while branch and cut
+(HiGHS) decides smaller cores beside it, and whatever one finds the other goes on from. Where the columns that
+could still improve the best choice are few enough, branch and cut over all of them proves a tighter bound.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conflict.apart import Apart
+from conflict.core import Core, bound_of_core, columns_of, core_of, whole_program
+from conflict.feasible import worth_of
+from conflict.greedy import greedy
+from conflict.improve import Improver
+from conflict.problem import Floats, Ints, Mask, Problem
+from conflict.programs import Program, Solved
+from conflict.reply import Box
+from conflict.rows import program_of
+
+#: columns among which pairs are looked for, at first and at most
+_COLUMNS, _MOST_COLUMNS = 3_000, 6_000
+#: most columns for which a proof may take all the time there is
+_SURE = 3_000
+#: runs of branch and cut before a proof is tried
+_BEFORE = 2
+#: most candidates that branch and cut gets as they are
+_WHOLE = 100_000
+#: columns of the first core that goes to branch and cut; the next is twice as large
+_CORE = 600
+#: most columns that branch and cut is given to prove a bound
+_PROVE = 20_000
+#: seconds of the first run of branch and cut; the next gets twice as long
+_FIRST = 2.0
+
+
+def near(objective: float, bound: float, gap: float, problem: Problem) -> bool:
+    """Whether a bound is within a part of the objective, or of one typical value where that is more."""
+    typical = float(np.mean(np.abs(problem.value))) if problem.size else 0.0
+    return bound - objective <= gap * max(abs(objective), typical, 1e-12)
+
+
+@dataclass(kw_only=True)
+class Best:
+    """The best choice so far and what nothing can exceed."""
+
+    problem: Problem
+    #: whether no choice outside the problem's candidates can be better
+    complete: bool
+    chosen: Mask | None = None
+    objective: float = -np.inf
+    bound: float = np.inf
+    infeasible: bool = False
+    #: told of every change
+    changed: Callable[[Best], None] = lambda _: None
+
+    def offer(self, chosen: Mask | None) -> bool:
+        """Take it if it is better and keeps everything."""
+        if chosen is None:
+            return False
+        objective = worth_of(self.problem, chosen)
+        if objective <= self.objective:
+            return False
+        self.chosen, self.objective = chosen, objective
+        self.changed(self)
+        return True
+
+    def limit(self, bound: float) -> None:
+        if bound < self.bound:
+            self.bound = bound
+            self.changed(self)
+
+    def within(self, gap: float) -> bool:
+        return near(self.objective, self.bound, gap, self.problem)
+
+
+def search(
+    best: Best, prices: Floats, units: Floats, start: Mask | None = None, *,
+    end: float, gap: float, seed: int, method: dict[str, object],
+) -> None:  # fmt: skip
+    """Better and better choices at prices [L], until the gap is met or time (monotonic) ends.
+
+    `start` [n] is nearly right; by default everybody's best reply.
+    """
+    problem = best.problem
+    point = Box(at=prices, low=prices, high=prices)
+    core = _columns(problem, point, _COLUMNS, start)
+    method["integers"] = "pairs of changes, neighbourhoods and branch and cut around the prices"
+    method["core"] = core.value.size
+    best.offer(core.base)
+    # the nearest first: most of what is to be had, for a fraction of the pairs
+    first = Improver(core.nearest(_CORE), prices, units, seed)
+    first.start(np.zeros(0, np.int64))
+    best.offer(first.choice())
+    improver = Improver(core, prices, units, seed)
+    improver.start(core.like(first.core, first.columns))
+    best.offer(improver.choice())
+    if best.chosen is None:
+        adjusted = problem.adjusted(prices)
+        best.offer(greedy(problem, adjusted, core.base))
+        best.offer(greedy(problem, adjusted, np.zeros(problem.size, np.bool_)))
+    beside = _Beside(best=best, improver=improver, point=point, end=end, gap=gap, method=method)
+    try:
+        beside.go()
+    finally:
+        beside.apart.close()
+
+
+@dataclass(kw_only=True)
+class _Beside:
+    """Branch and cut in a process of its own, improvements in this one."""
+
+    best: Best
+    improver: Improver
+    point: Box
+    end: float
+    gap: float
+    method: dict[str, object]
+    #: columns of the next core, and seconds that it gets
+    size: int = _CORE
+    seconds: float = _FIRST
+    #: distance from the bound at which the last proof was tried
+    tried: float = np.inf
+    #: runs of branch and cut so far
+    runs: int = 0
+    apart: Apart = field(default_factory=Apart)
+
+    def go(self) -> None:
+        while not self._done():
+            job = self._next()
+            enough = 0.5 * self.gap * abs(self.best.objective) if self.best.chosen is not None else 0.0
+            self.apart.ask(
+                job.program, seconds=job.seconds, gap=0.0, absolute=enough, seed=self.improver.seed
+            )
+            turn = 0
+            while self.apart.busy and not self._done():
+                if turn % 2:
+                    self.improver.kick()
+                else:
+                    self.improver.look_around()
+                self.best.offer(self.improver.choice())
+                turn += 1
+            if not self.apart.busy:
+                self._take(job, self.apart.answer())
+
+    def _done(self) -> bool:
+        return self.best.within(self.gap) or time.monotonic() >= self.end
+
+    def _next(self) -> _Job:
+        """What branch and cut does next: a wider core, or for a proof all that could be better."""
+        self.runs += 1
+        left = max(self.end - time.monotonic(), 0.05)
+        open_ = self.best.bound - self.best.objective
+        ready = self.best.complete and self.best.chosen is not None and open_ < 0.7 * self.tried
+        if ready and (self.runs > _BEFORE or self._expected(open_) <= _SURE):
+            self.tried = open_
+            core = self._all(open_)
+            if core is not None:
+                return _Job(core=core, seconds=left if core.value.size <= _SURE else 0.5 * left, proof=True)
+            if self.best.problem.size <= _WHOLE:
+                return _Job(core=None, seconds=0.5 * left, proof=True, problem=self.best.problem)
+        core = self.improver.core
+        size, seconds = self.size, min(self.seconds, left)
+        self.size, self.seconds = 2 * self.size, 1.5 * self.seconds
+        if size > core.value.size and core.value.size < _MOST_COLUMNS:
+            wider = _columns(
+                self.best.problem, self.point, min(2 * core.value.size, _MOST_COLUMNS), core.base
+            )
+            if wider.value.size > core.value.size:
+                before = self.improver
+                self.improver = Improver(wider, before.prices, before.dear / 20.0, before.seed + 1)
+                self.improver.start(wider.like(core, before.columns))
+        return _Job(core=self.improver.core.nearest(size), seconds=seconds, proof=False)
+
+    def _expected(self, open_: float) -> float:
+        """About how many columns lose no more than this: there are the more, the more they may lose."""
+        core = self.improver.core
+        return core.value.size * open_ / max(float(core.losses.max(initial=0.0)), 1e-300)
+
+    def _all(self, open_: float) -> Core | None:
+        """All columns that a better choice can hold; None where they are too many."""
+        if self._expected(open_) > 2 * _PROVE:
+            return None
+        core = core_of(self.best.problem, self.point, open_ * (1 + 1e-6) + 1e-12, self.improver.core.base)
+        return core if core.rivals.cut == 0 and core.value.size <= _PROVE else None
+
+    def _take(self, job: _Job, solved: Solved) -> None:
+        if job.core is None:
+            chosen = None if solved.x is None else solved.x[: self.best.problem.size] > 0.5
+            self.best.offer(chosen)
+            bound = solved.bound + self.best.problem.elsewhere
+        else:
+            columns = columns_of(job.core, solved)
+            bound = bound_of_core(job.core, solved)
+            if columns is not None:
+                self.best.offer(job.core.choice(columns))
+                self.improver.start(self.improver.core.like(job.core, columns))
+                self.best.offer(self.improver.choice())
+        if job.proof:
+            self.method["proof"] = f"branch and cut over all {job.size} that could be better"
+            self.best.limit(max(bound, self.best.objective))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """A run of branch and cut."""
+
+    #: None: the candidates as they are
+    core: Core | None
+    seconds: float
+    #: whether no better choice lies outside
+    proof: bool
+    problem: Problem | None = None
+
+    @property
+    def program(self) -> Program:
+        if self.core is not None:
+            return whole_program(self.core)
+        assert self.problem is not None  # noqa: S101 - one of the two
+        return program_of(self.problem, whole=True)
+
+    @property
+    def size(self) -> int:
+        return int(
+            self.core.value.size if self.core is not None else self.problem.size if self.problem else 0
+        )
+
+
+def _columns(problem: Problem, point: Box, many: int, start: Mask | None) -> Core:
+    """The columns that lose least at the prices, about `many` of them."""
+    within = 1e-4 * float(np.mean(np.abs(problem.value))) if problem.size else 0.0
+    core = core_of(problem, point, within, start)
+    for _ in range(12):
+        if core.value.size >= many:
+            break
+        within = 4 * within or 1.0
+        core = core_of(problem, point, within, start)
+    return core.nearest(many)

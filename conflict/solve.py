@@ -1,0 +1,258 @@
+"""The method: prices, what they leave open, and the proof, for candidates in this process or elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from conflict.greedy import greedy
+from conflict.infeasible import contradicts, idle_of
+from conflict.integers import Best, near, search
+from conflict.prices import Prices, bound_of, find_prices, start_of, units_of
+from conflict.problem import Floats, Mask, Problem
+from conflict.reply import Box, Crowd, Here
+from conflict.whole import linear_prices, solve_whole
+
+#: relative gap at which an optimum counts as proven
+PROVEN = 1e-6
+#: most candidates that go to branch and cut at once
+_SMALL = 3_000
+#: most candidates whose whole is looked at for integers; above, those still open in the widest box
+_POOL = 3_000_000
+#: most candidates that branch and cut ever gets as they are, when nothing else found a choice
+_WHOLE = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a search has come."""
+
+    #: since it began
+    seconds: float
+    #: what it is doing
+    phase: str
+    #: of the best choice so far; None when there is none
+    objective: float | None
+    #: no choice is worth more; None when unknown
+    bound: float | None
+    #: improvements of choice or bound
+    rounds: int
+
+    @property
+    def gap(self) -> float | None:
+        """Relative; None when unknown."""
+        if self.objective is None or self.bound is None:
+            return None
+        return (self.bound - self.objective) / max(abs(self.objective), 1e-9)
+
+
+#: asked after every step; True ends the search with the best so far
+Stop = Callable[[Progress], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """What to do about every candidate, and what is known of it."""
+
+    #: users not in `pool` take their best reply at these prices, [L]
+    settled_at: Floats
+    #: the others; its `origin` says where its candidates are
+    pool: Problem
+    #: what they take, [pool]; None when nothing was found
+    chosen: Mask | None
+    objective: float
+    bound: float
+    infeasible: bool
+    prices: Prices
+    interrupted: bool
+    method: dict[str, object] = field(default_factory=dict)
+    #: seconds, objective, bound after every improvement
+    trace: tuple[tuple[float, float, float], ...] = ()
+
+    def within(self, gap: float) -> bool:
+        return near(self.objective, self.bound, gap, self.pool)
+
+
+class _Enough(Exception):
+    """A stop rule said so."""
+
+
+@dataclass(kw_only=True)
+class _Watch:
+    """Tells of progress and asks the stop rules."""
+
+    say: Callable[[Progress], None]
+    stops: tuple[Stop, ...]
+    start: float
+    phase: str = "prices"
+    objective: float = -np.inf
+    bound: float = np.inf
+    trace: list[tuple[float, float, float]] = field(default_factory=list)
+
+    def step(self, phase: str | None = None) -> None:
+        self.phase = phase or self.phase
+        progress = Progress(
+            seconds=time.monotonic() - self.start,
+            phase=self.phase,
+            objective=self.objective if np.isfinite(self.objective) else None,
+            bound=self.bound if np.isfinite(self.bound) else None,
+            rounds=len(self.trace),
+        )
+        self.say(progress)
+        if any([stop(progress) for stop in self.stops]):
+            raise _Enough
+
+    def changed(self, best: Best) -> None:
+        self.objective, self.bound = best.objective, best.bound
+        self.trace.append((time.monotonic() - self.start, best.objective, best.bound))
+        self.step("choices")
+
+
+def solve(
+    crowd: Crowd,
+    *,
+    seconds: float,
+    gap: float,
+    seed: int,
+    start: Prices | None = None,
+    say: Callable[[Progress], None] = lambda _: None,
+    stops: tuple[Stop, ...] = (),
+) -> Solution:
+    """The best choice and its proof, until the gap is met, time ends, a stop rule or an interrupt says enough."""
+    began = time.monotonic()
+    watch = _Watch(say=say, stops=stops, start=began)
+    run = _Run(crowd=crowd, seconds=seconds, gap=gap, seed=seed, watch=watch, end=began + seconds)
+    interrupted = False
+    try:
+        run.go(start)
+    except _Enough:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
+    return run.solution(interrupted)
+
+
+@dataclass(kw_only=True)
+class _Run:
+    """One search, which can be broken off anywhere and still answers."""
+
+    crowd: Crowd
+    seconds: float
+    gap: float
+    seed: int
+    watch: _Watch
+    end: float
+    prices: Prices | None = None
+    settled_at: Floats | None = None
+    best: Best | None = None
+    bound: float = np.inf
+    infeasible: bool = False
+    method: dict[str, object] = field(default_factory=dict)
+
+    def go(self, start: Prices | None) -> None:
+        crowd = self.crowd
+        if isinstance(crowd, Here) and crowd.size <= _SMALL:
+            self._small(crowd.problem)
+            return
+        prices = find_prices(
+            crowd, seed=self.seed, end=self.watch.start + 0.5 * self.seconds, start=start,
+            say=lambda phase: self.watch.step(phase),
+        )  # fmt: skip
+        if prices.diverging:
+            self.watch.step("contradictions")
+            if isinstance(crowd, Here) and contradicts(idle_of(crowd.problem), whole=False, end=self.end):
+                self.prices, self.infeasible = prices, True
+                return
+            prices = find_prices(
+                crowd, seed=self.seed, end=self.watch.start + 0.5 * self.seconds, trusting=True,
+                say=lambda phase: self.watch.step(phase),
+            )  # fmt: skip
+        self.prices = prices
+        at = crowd.worth(prices.values)
+        self.bound = bound_of(crowd.rules, prices.values, at, crowd.elsewhere)
+        self.method |= {"prices": "exact" if prices.exact else "nearly exact"}
+        self.method["prices_seconds"] = round(time.monotonic() - self.watch.start, 3)
+        self.watch.bound = self.bound
+        self.watch.step("choices")
+        pool, box = self._pool(crowd, prices)
+        units = units_of(crowd.sample(4_000, self.seed)) if crowd.size else np.zeros(0)
+        if self.bound < self._least() - 1e-9 * abs(self.bound):
+            self.infeasible = True
+            return
+        self.settled_at = box.at
+        self.best = Best(
+            problem=pool, complete=pool.size == crowd.size, bound=self.bound, changed=self.watch.changed
+        )
+        search(
+            self.best, prices.values, np.maximum(units, np.abs(prices.values)), start_of(pool, prices), end=self.end,
+            gap=self.gap, seed=self.seed, method=self.method,
+        )  # fmt: skip
+        if self.best.chosen is None and self.best.complete and pool.size <= _WHOLE:
+            self._whole(self.best)
+
+    def _small(self, problem: Problem) -> None:
+        """All at once; then prices, to say what limits are worth."""
+        self.best = Best(problem=problem, complete=True, changed=self.watch.changed)
+        self.settled_at = np.zeros(problem.rules.limits)
+        values, bound, self.infeasible = linear_prices(problem, seconds=max(0.3 * self.seconds, 0.05))
+        self.prices = Prices(values=values, spread=np.zeros(values.size), exact=True)
+        if self.infeasible:
+            return
+        self.best.limit(bound)
+        self._whole(self.best)
+        self.method["integers"] = "branch and cut on the whole"
+        if self.best.chosen is None and not self.infeasible:
+            self.best.offer(
+                greedy(problem, problem.value.astype(np.float64), np.zeros(problem.size, np.bool_))
+            )
+        self.infeasible = self.infeasible and self.best.chosen is None
+
+    def _whole(self, best: Best) -> None:
+        found = solve_whole(
+            best.problem, seconds=max(self.end - time.monotonic(), 0.05), gap=self.gap, seed=self.seed
+        )
+        best.offer(found.chosen)
+        best.limit(max(found.bound, best.objective))
+        self.bound = min(self.bound, best.bound)
+        self.infeasible = found.infeasible and best.chosen is None
+
+    def _pool(self, crowd: Crowd, prices: Prices) -> tuple[Problem, Box]:
+        """Whose integers are decided: everybody, or those open in the widest box that is not too large."""
+        if isinstance(crowd, Here) and (crowd.size <= _POOL or not prices.levels):
+            at = prices.values
+            return crowd.problem, Box(at=at, low=at, high=at)
+        fitting = [level for level in prices.levels if level[0].size <= _POOL]
+        return fitting[0] if fitting else prices.levels[-1]
+
+    def _least(self) -> float:
+        """No choice that keeps all limits is worth less."""
+        if not isinstance(self.crowd, Here):
+            return -np.inf
+        worst = np.minimum(self.crowd.problem.value, 0.0)
+        return (
+            float(np.sum(worst, dtype=np.float64))
+            if not np.isfinite(self.crowd.rules.penalty).any()
+            else -np.inf
+        )
+
+    def solution(self, interrupted: bool) -> Solution:
+        limits = self.crowd.rules.limits
+        empty = np.zeros(limits)
+        best = self.best
+        objective = -np.inf if best is None else best.objective
+        bound = min(self.bound, np.inf if best is None else best.bound)
+        return Solution(
+            settled_at=empty if self.settled_at is None else self.settled_at,
+            pool=best.problem if best is not None else Problem.nothing(self.crowd.rules),
+            chosen=None if best is None else best.chosen,
+            objective=objective,
+            bound=max(bound, objective),
+            infeasible=self.infeasible,
+            prices=self.prices or Prices(values=empty, spread=empty, exact=False),
+            interrupted=interrupted,
+            method=self.method,
+            trace=tuple(self.watch.trace),
+        )
