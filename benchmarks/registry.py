@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import allocation, files, gap, mkp, mmkp
+from benchmarks import allocation, files, gap, mkp, mmkp, spark
 from benchmarks.case import Case
 
 CASES: dict[str, Case] = {
@@ -11,4 +11,5 @@ CASES: dict[str, Case] = {
     "gap": gap.CASE,
     "mkp": mkp.CASE,
     "mmkp": mmkp.CASE,
+    "spark": spark.CASE,
 }

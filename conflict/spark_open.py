@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -100,7 +101,10 @@ def translated(where: str, field: str = "") -> Iterator[None]:
     from pyspark.errors import PySparkException
 
     try:
-        yield
+        with warnings.catch_warnings():
+            # pyspark leaves the sockets on which results come to the garbage collector
+            warnings.filterwarnings("ignore", "unclosed <socket", ResourceWarning)
+            yield
     except (PySparkException, Py4JError) as error:
         text = str(error)
         if "spark_chunks.Changed" in text:

@@ -26,12 +26,8 @@ from kernel.errors import BadInput, Stale
 if find_spec("pyspark") is None and not os.environ.get("CI"):
     pytest.skip("the extra `spark` is not installed", allow_module_level=True)
 
-pytestmark = [
-    # one session in one process
-    pytest.mark.xdist_group("spark"),
-    # pyspark leaves the sockets on which results come to the garbage collector
-    pytest.mark.filterwarnings(r"ignore:unclosed <socket\.socket .*127\.0\.0\.1:ResourceWarning"),
-]
+# one session in one process
+pytestmark = pytest.mark.xdist_group("spark")
 
 URL = "local-cluster[2,1,1024]"
 
@@ -107,7 +103,6 @@ class Both:
 
 CASES = [
     {"users": 3_000, "text": False, "least": 0, "chunk": 250_000},
-    {"users": 1_500, "text": True, "least": 0, "chunk": 500},
     {"users": 800, "text": True, "least": 1, "chunk": 97},
 ]
 
