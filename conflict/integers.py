@@ -105,7 +105,9 @@ def search(
         adjusted = problem.adjusted(prices)
         best.offer(greedy(problem, adjusted, core.base))
         best.offer(greedy(problem, adjusted, np.zeros(problem.size, np.bool_)))
-    beside = _Beside(best=best, improver=improver, point=point, end=end, gap=gap, method=method)
+    beside = _Beside(
+        best=best, improver=improver, point=point, priced=best.bound, end=end, gap=gap, method=method
+    )
     try:
         beside.go()
     finally:
@@ -119,6 +121,8 @@ class _Beside:
     best: Best
     improver: Improver
     point: Box
+    #: bound at the prices, which losses are measured against
+    priced: float
     end: float
     gap: float
     method: dict[str, object]
@@ -160,7 +164,8 @@ class _Beside:
         ready = self.best.complete and self.best.chosen is not None and open_ < 0.7 * self.tried
         if ready and (self.runs > _BEFORE or self._expected(open_) <= _SURE):
             self.tried = open_
-            core = self._all(open_)
+            # a bound tighter than that of the prices says nothing of what a single reply may lose
+            core = self._all(self.priced - self.best.objective)
             if core is not None:
                 return _Job(core=core, seconds=left if core.value.size <= _SURE else 0.5 * left, proof=True)
             if self.best.problem.size <= _WHOLE:
@@ -187,7 +192,8 @@ class _Beside:
         """All columns that a better choice can hold; None where they are too many."""
         if self._expected(open_) > 2 * _PROVE:
             return None
-        core = core_of(self.best.problem, self.point, open_ * (1 + 1e-6) + 1e-12, self.improver.core.base)
+        # from best replies, since a base that loses more than that would hide what its user may take
+        core = core_of(self.best.problem, self.point, open_ * (1 + 1e-6) + 1e-12)
         return core if core.rivals.cut == 0 and core.value.size <= _PROVE else None
 
     def _take(self, job: _Job, solved: Solved) -> None:
