@@ -179,7 +179,8 @@ class _Run:
         self.watch.step("choices")
         pool, box = self._pool(crowd, prices)
         units = units_of(crowd.sample(4_000, self.seed)) if crowd.size else np.zeros(0)
-        if self.bound < self._least() - 1e-9 * abs(self.bound):
+        # −inf: a user's own rules leave no reply
+        if self.bound == -np.inf or self.bound < self._least() - 1e-9 * abs(self.bound):
             self.infeasible = True
             return
         self.settled_at = box.at
