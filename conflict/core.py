@@ -117,9 +117,17 @@ def core_of(problem: Problem, box: Box, within: float = 0.0, base: Mask | None =
         reply=others,
         value=value[others] - value[mine],
         use=use,
-        used=problem.used(base),
+        used=_used(problem, base),
         losses=found.losses[others],
     )
+
+
+def _used(problem: Problem, base: Mask) -> Floats:
+    """What the base uses of every limit, each user counted as often as it stands for others, [L]."""
+    if not problem.times.size:
+        return problem.used(base)
+    many = np.repeat(problem.times, np.diff(problem.starts))[base]
+    return np.array([problem.usage(limit)[base] @ many for limit in range(problem.rules.limits)])
 
 
 def _part(problem: Problem, members: Ints) -> Problem:
