@@ -96,7 +96,7 @@ def find_prices(
             moved = np.abs(found.values - start.values)
             if start.exact:
                 # the error of a sample's prices shrinks with the root of its size
-                scale = float(np.sqrt(np.mean((moved / units) ** 2)))
+                scale = float(np.sqrt(np.sum((moved / units) ** 2) / max(1, units.size)))
                 spread = 3.0 * np.maximum(moved, scale * units) / np.sqrt(_GROWTH)
             else:
                 spread = 0.3 * np.maximum(np.abs(found.values), 0.1 * units)
