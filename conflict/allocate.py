@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -25,7 +26,7 @@ from conflict.problem import (
     label_columns,
     summed_columns,
 )
-from conflict.reply import Here, worth
+from conflict.reply import Box, Here, worth
 from conflict.solve import PROVEN, Progress, Solution, Stop, solve
 from kernel.choices import Allocation, Limits, LimitUse, Status
 from kernel.errors import BadInput
@@ -115,16 +116,32 @@ def choice_of(problem: Problem, solution: Solution) -> Mask | None:
         return None
     if solution.pool.origin is None or solution.pool.size == problem.size:
         return solution.chosen
-    chosen = np.zeros(problem.size, np.bool_)
-    worth(problem, solution.settled_at, chosen)
-    place = solution.pool.origin
-    open_ = np.unique(np.searchsorted(problem.starts, place, side="right") - 1)
-    for_open = np.zeros(problem.users, np.bool_)
-    for_open[open_] = True
-    at = np.flatnonzero(chosen)
-    chosen[at[for_open[np.searchsorted(problem.starts, at, side="right") - 1]]] = False
-    chosen[place[solution.chosen]] = True
+    # users settled on the way to the pool take what they were settled with: where replies tie, prices of a
+    # later box may find another one just as good, and limits would not add up
+    levels = [(problem, None), *solution.prices.levels]
+    place = next(
+        row for row, (level, _) in enumerate(levels) if np.array_equal(level.origin, solution.pool.origin)
+    )
+    chosen = solution.chosen
+    for (outer, _), (inner, box) in reversed(list(pairwise(levels[: place + 1]))):
+        if box is not None:
+            chosen = _widened(outer, inner, box, chosen)
     return chosen
+
+
+def _widened(outer: Problem, inner: Problem, box: Box, chosen: Mask) -> Mask:
+    """A choice among those who are open in a box [inner] with what all others were settled with, [outer]."""
+    wider = np.zeros(outer.size, np.bool_)
+    worth(outer, box.at, wider)
+    where = np.arange(inner.size) if inner.origin is None else inner.origin
+    if outer.origin is not None:
+        where = np.searchsorted(outer.origin, where)
+    for_open = np.zeros(outer.users, np.bool_)
+    for_open[np.searchsorted(outer.starts, where, side="right") - 1] = True
+    taken = np.flatnonzero(wider)
+    wider[taken[for_open[np.searchsorted(outer.starts, taken, side="right") - 1]]] = False
+    wider[where[chosen]] = True
+    return wider
 
 
 def _allocation(
