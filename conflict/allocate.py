@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -118,14 +117,14 @@ def choice_of(problem: Problem, solution: Solution) -> Mask | None:
         return solution.chosen
     # users settled on the way to the pool take what they were settled with: where replies tie, prices of a
     # later box may find another one just as good, and limits would not add up
-    levels = [(problem, None), *solution.prices.levels]
+    open_, levels = solution.pool.origin, solution.prices.levels
     place = next(
-        row for row, (level, _) in enumerate(levels) if np.array_equal(level.origin, solution.pool.origin)
+        row for row, (each, _) in enumerate(levels) if each.origin is not None and np.array_equal(each.origin, open_)
     )
+    outers = [replace(problem, origin=None), *(each for each, _ in levels)]
     chosen = solution.chosen
-    for (outer, _), (inner, box) in reversed(list(pairwise(levels[: place + 1]))):
-        if box is not None:
-            chosen = _widened(outer, inner, box, chosen)
+    for row in range(place, -1, -1):
+        chosen = _widened(outers[row], *levels[row], chosen)
     return chosen
 
 
