@@ -12,7 +12,6 @@ import polars as pl
 from conflict.feasible import passed
 from conflict.infeasible import conflicting, relaxation
 from conflict.limits import check_limits
-from conflict.prices import Prices
 from conflict.problem import (
     Floats,
     Ints,
@@ -83,7 +82,7 @@ def allocate(
 
 
 def asked_of(problem: Problem, seed: int) -> Problem:
-    """The candidates that matter, with users in an order drawn by `seed` where that is cheap: places favour nobody."""
+    """The candidates that matter; users in an order drawn by `seed` where that is cheap: places favour nobody."""
     if problem.size <= _DRAWN:
         problem = problem.people(np.random.default_rng(seed).permutation(problem.users))
     useful = useful_of(problem)
@@ -94,7 +93,7 @@ def useful_of(problem: Problem) -> Mask:
     """Candidates that some best choice may hold: no other is dropped, [n]."""
     rules = problem.rules
     usable = (rules.caps[rules.slots] > 0).all(axis=1)[problem.kind] & (rules.max_tasks > 0)
-    wanted = problem.value > 0
+    wanted: Mask = np.asarray(problem.value > 0)
     if rules.min_tasks:
         wanted[:] = True
     for limit in range(rules.limits):
@@ -119,7 +118,9 @@ def choice_of(problem: Problem, solution: Solution) -> Mask | None:
     # later box may find another one just as good, and limits would not add up
     open_, levels = solution.pool.origin, solution.prices.levels
     place = next(
-        row for row, (each, _) in enumerate(levels) if each.origin is not None and np.array_equal(each.origin, open_)
+        row
+        for row, (each, _) in enumerate(levels)
+        if each.origin is not None and np.array_equal(each.origin, open_)
     )
     outers = [replace(problem, origin=None), *(each for each, _ in levels)]
     chosen = solution.chosen
