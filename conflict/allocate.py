@@ -82,7 +82,7 @@ def allocate(
 
 
 def asked_of(problem: Problem, seed: int) -> Problem:
-    """The candidates that matter; users in an order drawn by `seed` where that is cheap: places favour nobody."""
+    """The candidates that matter, users in an order drawn by `seed` where that is cheap: no place is favoured."""
     if problem.size <= _DRAWN:
         problem = problem.people(np.random.default_rng(seed).permutation(problem.users))
     useful = useful_of(problem)
@@ -93,15 +93,15 @@ def useful_of(problem: Problem) -> Mask:
     """Candidates that some best choice may hold: no other is dropped, [n]."""
     rules = problem.rules
     usable = (rules.caps[rules.slots] > 0).all(axis=1)[problem.kind] & (rules.max_tasks > 0)
-    wanted: Mask = np.asarray(problem.value > 0)
+    wanted = problem.value > 0
     if rules.min_tasks:
-        wanted[:] = True
+        wanted = np.ones(problem.size, np.bool_)
     for limit in range(rules.limits):
         usage = problem.usage(limit)
         if rules.at_least[limit] > -np.inf:
-            wanted |= usage > 0
+            wanted = wanted | (usage > 0)
         if rules.at_most[limit] < np.inf:
-            wanted |= usage < 0
+            wanted = wanted | (usage < 0)
             if usage.min(initial=0.0) >= 0 and np.isinf(rules.penalty[limit]):
                 most = rules.at_most[limit]
                 usable &= usage <= most + PROVEN * max(1.0, abs(most))
