@@ -82,7 +82,7 @@ def allocate(
 
 
 def asked_of(problem: Problem, seed: int) -> Problem:
-    """The candidates that matter, users in an order drawn by `seed` where that is cheap: no place is favoured."""
+    """The candidates that matter; where cheap, users in an order drawn by `seed`: places favour nobody."""
     if problem.size <= _DRAWN:
         problem = problem.people(np.random.default_rng(seed).permutation(problem.users))
     useful = useful_of(problem)
@@ -92,7 +92,8 @@ def asked_of(problem: Problem, seed: int) -> Problem:
 def useful_of(problem: Problem) -> Mask:
     """Candidates that some best choice may hold: no other is dropped, [n]."""
     rules = problem.rules
-    usable = (rules.caps[rules.slots] > 0).all(axis=1)[problem.kind] & (rules.max_tasks > 0)
+    open_: Mask = np.asarray((rules.caps[rules.slots] > 0).all(axis=1))
+    usable = open_[problem.kind] & (rules.max_tasks > 0)
     wanted = problem.value > 0
     if rules.min_tasks:
         wanted = np.ones(problem.size, np.bool_)
