@@ -17,7 +17,10 @@ TOLERANCE = 1e-6
 
 
 def verify(candidates: pl.DataFrame, limits: Limits, assignments: pl.DataFrame) -> list[Violation]:
-    """Everything that `assignments` breaks; empty when nothing. Sums may pass a bound by 1e-6 of it."""
+    """Everything that `assignments` breaks; empty when nothing. Sums may pass a bound by 1e-6 of it.
+
+    A limit with a penalty may be passed, so it is never broken.
+    """
     pairs = assignments.select("user", "task")
     foreign = assignments.join(candidates, on=candidates.columns, how="anti", nulls_equal=True)
     broken = [Violation(rule="candidates", user=user, found=1.0, allowed=0.0) for user in foreign["user"]]
@@ -28,7 +31,8 @@ def verify(candidates: pl.DataFrame, limits: Limits, assignments: pl.DataFrame) 
     ]
     broken += _users(candidates, limits, assignments)
     for limit in limits.limits:
-        broken += _limit(limit, assignments)
+        if limit.penalty is None:
+            broken += _limit(limit, assignments)
     return broken
 
 
