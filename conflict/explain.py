@@ -147,10 +147,12 @@ def _winner(
 def _short_of(
     row: dict[str, object], limits: Limits, allocation: Allocation, own: pl.DataFrame
 ) -> str | None:
-    """The limit that one more of this candidate would break."""
+    """The limit that one more of this candidate would break; one with a penalty only costs."""
     one = own.filter(pl.col("task") == pl.lit(row["task"]))
     for limit, use in zip(limits.limits, allocation.limits, strict=True):
-        if limit.at_most is None or not one.select(slice_of(limit, one)).to_series().item():
+        if limit.at_most is None or limit.penalty is not None:
+            continue
+        if not one.select(slice_of(limit, one)).to_series().item():
             continue
         usage = 1.0 if limit.sum is None else float(str(row[limit.sum]))
         if use.used + usage > limit.at_most:

@@ -161,9 +161,7 @@ def test_a_search_that_is_cut_short_still_bounds(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("width", [np.float64, np.float32])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_inside_a_box_the_narrowed_and_the_settled_are_the_whole(
-    seed: int, width: type[np.floating]
-) -> None:
+def test_inside_a_box_the_narrowed_and_the_settled_are_the_whole(seed: int, width: type[np.floating]) -> None:
     rng = np.random.default_rng(100 + seed)
     settled = 0
     for _ in range(40):
@@ -233,7 +231,8 @@ def test_rivals_are_all_replies_near_the_best(seed: int, width: type[np.floating
             wanted = {each for each, net in replies.items() if net >= top - within}
             rows = np.flatnonzero(found.owner == user)
             got = [
-                tuple(sorted(found.members[found.starts[row] : found.starts[row + 1]].tolist())) for row in rows
+                tuple(sorted(found.members[found.starts[row] : found.starts[row + 1]].tolist()))
+                for row in rows
             ]
             assert len(got) == len(set(got))
             if len(wanted) < 2:
@@ -244,7 +243,11 @@ def test_rivals_are_all_replies_near_the_best(seed: int, width: type[np.floating
             assert found.losses[rows] == pytest.approx(losses, abs=1e-6)
             # the first is what the user takes at the prices, to the last tie
             chosen = np.zeros(problem.size, np.bool_)
-            worth(problem.people(np.array([user])), prices, chosen[problem.starts[user] : problem.starts[user + 1]])
+            worth(
+                problem.people(np.array([user])),
+                prices,
+                chosen[problem.starts[user] : problem.starts[user + 1]],
+            )
             assert got[0] == tuple(np.flatnonzero(chosen))
             assert losses[0] == pytest.approx(0.0, abs=1e-9)
 
@@ -265,7 +268,10 @@ def test_rivals_of_a_box_hold_every_best_reply_inside(seed: int) -> None:
             adjusted = problem.adjusted(prices)
             for user in range(problem.users):
                 first, last = problem.starts[user], problem.starts[user + 1]
-                held = [found.members[found.starts[r] : found.starts[r + 1]] for r in np.flatnonzero(found.owner == user)]
+                held = [
+                    found.members[found.starts[r] : found.starts[r + 1]]
+                    for r in np.flatnonzero(found.owner == user)
+                ]
                 held = held or [np.flatnonzero(chosen[first:last]) + first]
                 best = max(float(adjusted[list(each)].sum()) for each in _replies(problem, user))
                 assert max(float(adjusted[each].sum()) for each in held) == pytest.approx(best, abs=1e-9)
@@ -320,5 +326,3 @@ def test_nobody_at_all() -> None:
     box = Box(at=prices, low=prices, high=prices)
     assert narrowed(problem, box).size == 0
     assert rivals(problem, box).owner.size == 0
-
-
