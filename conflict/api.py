@@ -4,7 +4,28 @@ from conflict.allocate import allocate
 from conflict.candidates import read_candidates
 from conflict.explain import Reason, explain
 from conflict.limits import load_limits
+from conflict.solve import Progress, Stop
+from conflict.stops import Gap, Rounds, Seconds, Stalled, any_of
 from conflict.verify import verify
+from conflict.whatif import WhatIf, sweep, what_if
 from conflict.write import write_allocation
 
-__all__ = ["Reason", "allocate", "explain", "load_limits", "read_candidates", "verify", "write_allocation"]
+__all__ = [
+    "Gap",
+    "Progress",
+    "Reason",
+    "Rounds",
+    "Seconds",
+    "Stalled",
+    "Stop",
+    "WhatIf",
+    "allocate",
+    "any_of",
+    "explain",
+    "load_limits",
+    "read_candidates",
+    "sweep",
+    "verify",
+    "what_if",
+    "write_allocation",
+]
