@@ -59,6 +59,8 @@ class Best:
     infeasible: bool = False
     #: told of every change
     changed: Callable[[Best], None] = lambda _: None
+    #: called all the while, so that somebody may say enough
+    asked: Callable[[], None] = lambda: None
 
     def offer(self, chosen: Mask | None) -> bool:
         """Take it if it is better and keeps everything."""
@@ -154,6 +156,7 @@ class _Beside:
                 self._take(job, self.apart.answer())
 
     def _done(self) -> bool:
+        self.best.asked()
         return self.best.within(self.gap) or time.monotonic() >= self.end
 
     def _next(self) -> _Job:
