@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+from contextlib import suppress
 from threading import Thread
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ from conflict.programs import UNKNOWN, Program, Solved, Solver, solve
 
 
 class Apart:
-    """One program at a time. Started when first asked; a child that died answers UNKNOWN."""
+    """One program at a time. Started when first asked; a child that died answers UNKNOWN, the next one anew."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
@@ -26,7 +27,7 @@ class Apart:
 
     def ask(self, program: Program, *, seconds: float, gap: float, absolute: float, seed: int) -> None:
         """Begin to solve by branch and cut. Whatever ran before is given up."""
-        if self._child is None or self.busy:
+        if self._child is None or self.busy or self._child.poll() is not None:
             self.close()
             self._child = self._start()
         child = self._child
@@ -53,8 +54,10 @@ class Apart:
             if self._reader is not None:
                 self._reader.join()
             for pipe in (self._child.stdin, self._child.stdout):
-                if pipe is not None:
-                    pipe.close()
+                # what it had not read yet cannot be written any more
+                with suppress(OSError):
+                    if pipe is not None:
+                        pipe.close()
         self._child = None
 
     def _talk(self, child: subprocess.Popen[bytes], job: object) -> None:
