@@ -18,7 +18,7 @@ from conflict.programs import UNKNOWN, Program, Solved, Solver, solve
 
 
 class Apart:
-    """One program at a time. Started when first asked; a child that died answers UNKNOWN, the next one anew."""
+    """One program at a time. Started when first asked; a child that died answers UNKNOWN and is replaced."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
@@ -67,9 +67,11 @@ class Apart:
             self._answer = answer if isinstance(answer, Solved) else UNKNOWN
         except (OSError, EOFError, ValueError, pickle.UnpicklingError):
             self._answer = UNKNOWN
+            child.kill()
+            child.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603 - our own interpreter and module
+        return subprocess.Popen(
             [sys.executable, "-c", "from conflict.apart import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
