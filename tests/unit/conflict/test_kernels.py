@@ -134,7 +134,7 @@ def test_who_can_keep_no_rule_makes_everything_worthless() -> None:
     assert 5 < seen < 55
 
 
-def test_a_search_that_is_cut_short_still_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_is_cut_short_still_bounds() -> None:
     # rules that cross for one user with 60 candidates: more replies than are ever looked at
     rng = np.random.default_rng(0)
     size = 60
@@ -146,7 +146,8 @@ def test_a_search_that_is_cut_short_still_bounds(monkeypatch: pytest.MonkeyPatch
         nested=False, max_tasks=12, min_tasks=0,
     )  # fmt: skip
     problem = Problem(
-        rules=rules, value=1 + rng.random(size), amounts=np.zeros((0, size)), kind=np.arange(size, dtype=np.uint16),
+        rules=rules, value=1 + rng.random(size), amounts=np.zeros((0, size)),
+        kind=np.arange(size, dtype=np.uint16),
         starts=np.array([0, size]), times=np.zeros(0, np.int64),
     )  # fmt: skip
     chosen = np.zeros(size, np.bool_)
