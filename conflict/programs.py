@@ -226,6 +226,8 @@ def _model_parameters(hint: Floats | None) -> Any:
 
 def _solved(result: Any, program: Program, scaled: _Scaled) -> Solved:
     answer = _REASONS.get(result.termination.reason, Answer.UNKNOWN)
+    if result.termination.reason == result_pb2.TERMINATION_REASON_INFEASIBLE_OR_UNBOUNDED and _bounded(program):
+        answer = Answer.INFEASIBLE
     x: Floats | None = None
     prices: Floats | None = None
     objective = -np.inf
@@ -240,6 +242,12 @@ def _solved(result: Any, program: Program, scaled: _Scaled) -> Solved:
     if answer is Answer.OPTIMAL and x is None:
         answer = Answer.UNKNOWN
     return Solved(answer=answer, x=x, objective=objective, bound=bound, prices=prices)
+
+
+def _bounded(program: Program) -> bool:
+    """Whether no x, however far out, is worth more than any number."""
+    farthest = np.where(program.value > 0, program.high, program.low)
+    return bool(np.isfinite(farthest[program.value != 0]).all())
 
 
 def _dense(sparse: Any, size: int) -> Floats:
