@@ -17,7 +17,7 @@ import numpy as np
 
 from conflict.integers import Best, search
 from conflict.prices import Prices, bound_of, find_prices, settle, start_of, units_of
-from conflict.problem import Floats, Problem, Rules
+from conflict.problem import Floats, Mask, Problem, Rules
 from conflict.programs import Answer, Solver
 from conflict.programs import solve as solve_program
 from conflict.reply import Here, worth
@@ -124,15 +124,25 @@ def relaxation(
 ) -> dict[str, float]:
     """By how much the guilty limits would have to give way so that all can hold, each where it must.
 
-    The least, a unit of each limit weighed by what a typical candidate is worth for it. Empty when not found
-    in time, or where the rules of users alone contradict each other.
+    The least, a unit of each limit weighed by what a typical candidate is worth for it. Where others contradict
+    each other besides, they give way too. Empty when not found in time, or where the rules of users alone
+    contradict each other.
     """
     end = time.monotonic() + seconds
+    named = np.array([limit.name in guilty for limit in limits.limits], np.bool_)
+    found = _given(problem, limits, named, seed=seed, end=time.monotonic() + 0.5 * seconds)
+    if not found and not named.all():
+        found = _given(problem, limits, np.ones(named.size, np.bool_), seed=seed, end=end)
+    return found
+
+
+def _given(problem: Problem, limits: Limits, gives: Mask, *, seed: int, end: float) -> dict[str, float]:
+    """The least by which some limits [L] give way; those with a penalty have theirs."""
     rules, units = problem.rules, units_of(problem)
-    gives = np.array([limit.name in guilty for limit in limits.limits], np.bool_)
+    gives = gives & np.isinf(rules.penalty)
     soft = replace(problem, rules=replace(rules, penalty=np.where(gives, _DEAR * units, rules.penalty)))
     if problem.size <= _LINEAR:
-        chosen = solve_whole(soft, seconds=seconds, gap=1e-3, seed=seed).chosen
+        chosen = solve_whole(soft, seconds=end - time.monotonic(), gap=1e-3, seed=seed).chosen
     else:
         best = Best(problem=soft, complete=False)
         prices = find_prices(Here(problem=soft), seed=seed, end=end, trusting=True)
@@ -145,7 +155,11 @@ def relaxation(
         return {}
     used = problem.used(chosen)
     over = np.maximum(used - rules.at_most, 0.0) + np.maximum(rules.at_least - used, 0.0)
-    return {limit.name: float(by) for limit, by in zip(limits.limits, over, strict=True) if by > 1e-9}
+    return {
+        limit.name: float(by)
+        for limit, by, gave in zip(limits.limits, over, gives, strict=True)
+        if gave and by > 1e-9
+    }
 
 
 def _only(limits: Limits, kept: list[str], many: int) -> Limits:
