@@ -92,7 +92,10 @@ def solve(
     seed: int = 0,
     hint: Floats | None = None,
 ) -> Solved:
-    """Solve within about `seconds`, to a relative or an absolute gap. A solver that fails answers UNKNOWN, never an exception."""
+    """Solve within about `seconds`, to a relative or an absolute gap.
+
+    A solver that fails answers UNKNOWN, never an exception.
+    """
     if seconds <= 0:
         return UNKNOWN
     scaled = _scaled(program)
@@ -226,7 +229,8 @@ def _model_parameters(hint: Floats | None) -> Any:
 
 def _solved(result: Any, program: Program, scaled: _Scaled) -> Solved:
     answer = _REASONS.get(result.termination.reason, Answer.UNKNOWN)
-    if result.termination.reason == result_pb2.TERMINATION_REASON_INFEASIBLE_OR_UNBOUNDED and _bounded(program):
+    either = result_pb2.TERMINATION_REASON_INFEASIBLE_OR_UNBOUNDED
+    if result.termination.reason == either and _bounded(program):
         answer = Answer.INFEASIBLE
     x: Floats | None = None
     prices: Floats | None = None
