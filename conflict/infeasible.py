@@ -124,8 +124,8 @@ def relaxation(
 ) -> dict[str, float]:
     """By how much the guilty limits would have to give way so that all can hold, each where it must.
 
-    The least, a unit of each limit weighed by what a typical candidate is worth for it. Where others contradict
-    each other besides, they give way too. Empty when not found in time, or where the rules of users alone
+    The least, a unit of each limit weighed by what a typical candidate is worth for it. Where others, too,
+    contradict each other, all give way. Empty when not found in time, or where the rules of users alone
     contradict each other.
     """
     end = time.monotonic() + seconds
