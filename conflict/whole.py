@@ -58,11 +58,13 @@ def solve_whole(problem: Problem, *, seconds: float, gap: float, seed: int) -> W
     rules = problem.rules
     program = program_of(problem, whole=True)
     bound = np.inf
-    for _ in range(_TIGHTENINGS):
+    for tightened in range(_TIGHTENINGS):
         solved = solve(program, Solver.HIGHS, seconds=seconds, gap=gap, seed=seed)
         bound = min(bound, solved.bound + problem.elsewhere) if bound == np.inf else bound
         if solved.x is None:
-            return Whole(chosen=None, bound=bound, infeasible=solved.answer is Answer.INFEASIBLE)
+            # under limits tighter than they are, nothing is proven
+            none = solved.answer is Answer.INFEASIBLE and tightened == 0
+            return Whole(chosen=None, bound=bound, infeasible=none)
         chosen = solved.x[: problem.size] > 0.5
         over = np.where(np.isinf(rules.penalty), passed(rules, problem.used(chosen)), 0.0)
         if not over.any():
