@@ -107,6 +107,16 @@ class LimitUse:
     price: float
     #: by how much a limit with a penalty is passed
     passed: float = 0.0
+    #: what each unit past a bound costs; None where it may not be passed
+    penalty: float | None = None
+    #: bounds between which the price stays what it is, all other bounds as they are; None at an end: there is
+    #: none. None where it is not known, as when prices are not exact
+    range: tuple[float | None, float | None] | None = None
+
+    @property
+    def fine(self) -> float:
+        """What it costs that the limit is passed."""
+        return self.passed * self.penalty if self.passed and self.penalty is not None else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
