@@ -25,12 +25,15 @@ from conflict.problem import (
     summed_columns,
 )
 from conflict.reply import Box, Here, worth
+from conflict.sensitivity import Range, sensitivity
 from conflict.solve import PROVEN, Progress, Solution, Stop, solve
 from kernel.choices import Allocation, Limits, LimitUse, Status
 from kernel.errors import BadInput
 
 #: candidates up to which users are shuffled
 _DRAWN = 3_000_000
+#: candidates among which ranges of bounds are looked for, at most
+_RANGED = 100_000
 
 
 def allocate(
@@ -168,7 +171,7 @@ def _allocation(
         bound=bound,
         gap=None if objective is None or bound is None else (bound - objective) / max(abs(objective), 1e-9),
         seconds=time.monotonic() - start,
-        limits=uses_of(limits, problem.rules, used, solution.prices.values),
+        limits=uses_of(limits, problem.rules, used, solution.prices.values, ranges_of(problem, solution)),
         assignments=candidates[place],
         conflicting=guilty,
         relaxation=relaxed,
@@ -176,6 +179,15 @@ def _allocation(
                 **({"interrupted": True} if solution.interrupted else {})},
         trace=solution.trace,
     )  # fmt: skip
+
+
+def ranges_of(problem: Problem, solution: Solution) -> tuple[Range | None, ...]:
+    """How far each bound may move before its price does, where prices are exact and that is quick to tell."""
+    prices = solution.prices
+    if solution.chosen is None or not prices.exact or solution.interrupted:
+        return ()
+    part = prices.levels[-1][0] if prices.levels else solution.pool
+    return sensitivity(part, prices.values, problem.rules) if part.size <= _RANGED else ()
 
 
 def status_of(solution: Solution, known: bool) -> Status:
@@ -186,7 +198,9 @@ def status_of(solution: Solution, known: bool) -> Status:
     return Status.OPTIMAL if solution.within(PROVEN) else Status.FEASIBLE
 
 
-def uses_of(limits: Limits, rules: Rules, used: Floats, prices: Floats) -> tuple[LimitUse, ...]:
+def uses_of(
+    limits: Limits, rules: Rules, used: Floats, prices: Floats, ranges: tuple[Range | None, ...] = ()
+) -> tuple[LimitUse, ...]:
     by = np.abs(passed(rules, used))
     return tuple(
         LimitUse(
@@ -196,6 +210,8 @@ def uses_of(limits: Limits, rules: Rules, used: Floats, prices: Floats) -> tuple
             at_least=limit.at_least,
             price=float(prices[row]) + 0.0,
             passed=float(by[row]),
+            penalty=limit.penalty,
+            range=ranges[row] if ranges else None,
         )
         for row, limit in enumerate(limits.limits)
     )

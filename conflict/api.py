@@ -6,8 +6,9 @@ from conflict.explain import Reason, explain
 from conflict.limits import load_limits
 from conflict.solve import Progress, Stop
 from conflict.stops import Gap, Rounds, Seconds, Stalled, any_of
+from conflict.sweep import Sweep, parse_sweep, sweep
 from conflict.verify import verify
-from conflict.whatif import WhatIf, sweep, what_if
+from conflict.whatif import WhatIf, asked_again, what_if
 from conflict.write import write_allocation
 
 __all__ = [
@@ -18,11 +19,14 @@ __all__ = [
     "Seconds",
     "Stalled",
     "Stop",
+    "Sweep",
     "WhatIf",
     "allocate",
     "any_of",
+    "asked_again",
     "explain",
     "load_limits",
+    "parse_sweep",
     "read_candidates",
     "sweep",
     "verify",

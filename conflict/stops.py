@@ -69,7 +69,7 @@ def any_of(*stops: Stop) -> Stop:
     """One rule of several: enough as soon as one of them says so. All are asked every time."""
 
     def enough(progress: Progress) -> bool:
-        return any([stop(progress) for stop in stops])
+        return True in [stop(progress) for stop in stops]
 
     return enough
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +16,7 @@ from conflict.integers import Best, search
 from conflict.prices import bound_of, units_of
 from conflict.problem import Floats, Ints, Mask, Problem, compile_problem
 from conflict.reply import Here, worth
-from conflict.solve import PROVEN, Progress
+from conflict.solve import PROVEN, Progress, Stop
 from conflict.warm import CELLS, Level, Tolls, renewed, typical_of
 from kernel.choices import Allocation, Limit, Limits, Status
 from kernel.definitions import first_problem
@@ -85,7 +84,7 @@ class WhatIf:
     ) -> WhatIf:
         """The same problem under changed limits, to be asked further; `rows`: whether to tell assignments."""
         started = time.monotonic()
-        limits = _changed(self.limits, changes)
+        limits = changed_limits(self.limits, changes)
         found = None
         if self._ready is not None and self._around is not None and _alike(self._ready, limits):
             found = _again(self._ready, self._around, limits, self._prices, started, time_limit, gap, rows)
@@ -107,11 +106,18 @@ def what_if(
     time_limit: float = 60.0,
     gap: float = PROVEN,
     seed: int = 0,
+    stops: tuple[Stop, ...] = (),
     progress: Callable[[Progress], None] = lambda _: None,
-    rows: bool = True,
 ) -> WhatIf:
     """Solves a problem so that it can be asked what other bounds would bring. As `allocate`."""
-    first = allocate(candidates, limits, time_limit=time_limit, gap=gap, seed=seed, progress=progress)
+    first = allocate(
+        candidates, limits, time_limit=time_limit, gap=gap, seed=seed, stops=stops, progress=progress
+    )
+    return asked_again(candidates, limits, first, seed=seed)
+
+
+def asked_again(candidates: pl.DataFrame, limits: Limits, first: Allocation, *, seed: int = 0) -> WhatIf:
+    """The same of a problem whose answer is at hand."""
     prices = np.array([use.price for use in first.limits], np.float64)
     ready = _ready(candidates, limits, seed) if first.objective is not None else None
     around = None
@@ -121,50 +127,24 @@ def what_if(
         around = Level.whole(ready.problem, tolls).within(tolls, prices, half)
     return WhatIf(
         limits=limits,
-        allocation=first if rows else replace(first, assignments=first.assignments.head(0)),
+        allocation=first,
         _prices=prices, _ready=ready, _around=around, _frame=candidates,
     )  # fmt: skip
 
 
-def sweep(
-    asked: WhatIf,
-    limit: str,
-    side: str,
-    values: Sequence[float],
-    *,
-    time_limit: float = 10.0,
-    gap: float = PROVEN,
-) -> Iterator[dict[str, Any]]:
-    """What each of several bounds of a limit would bring, each from the prices of the last one.
-
-    A row a value: `limit`, `side`, `at`, `status`, `objective`, `bound`, `gap`, `price`, `used`, `seconds`.
-    """
-    names = [each.name for each in asked.limits.limits]
-    for value in values:
-        asked = asked.moved({limit: {side: value}}, time_limit=time_limit, gap=gap, rows=False)
-        found = asked.allocation
-        use = found.limits[names.index(limit)]
-        known = found.objective is not None
-        yield {
-            "limit": limit, "side": side, "at": value, "status": str(found.status),
-            "objective": found.objective, "bound": found.bound, "gap": found.gap,
-            "price": use.price if known else None, "used": use.used if known else None,
-            "seconds": round(found.seconds, 3),
-        }  # fmt: skip
-
-
-def _changed(limits: Limits, changes: Changes) -> Limits:
+def changed_limits(limits: Limits, changes: Changes, where: str = "what-if") -> Limits:
+    """The limits with some bounds changed. Raises BadInput for unknown ones and bounds that contradict."""
     known = {limit.name: limit for limit in limits.limits}
     for name, change in changes.items():
         if name not in known:
-            raise NotFound("limit", name, known, where="what-if")
+            raise NotFound("limit", name, known, where=where)
         for field in change:
             if field not in _FIELDS:
-                raise NotFound("bound", field, _FIELDS, where=f"what-if: {name}")
+                raise NotFound("bound", field, _FIELDS, where=f"{where}: {name}")
         try:
             known[name] = Limit.model_validate({**known[name].model_dump(), **change})
         except ValidationError as error:
-            raise first_problem(error, f"what-if: limit {name}") from None
+            raise first_problem(error, f"{where}: limit {name}") from None
     return Limits(per_user=limits.per_user, limits=tuple(known.values()))
 
 

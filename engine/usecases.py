@@ -8,14 +8,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from conflict.api import allocate, load_limits, read_candidates, verify, write_allocation
 from engine.backtest import run_backtest, whole_history
 from engine.day import Progress, population
 from engine.definitions import body, check_together, read_definitions
 from engine.settings import FILE, load_settings
 from engine.wiring import Workspace, open_workspace
 from insight.api import Group, check_catalog, event_range, select
-from kernel.choices import Allocation
 from kernel.clock import parse_instant
 from kernel.errors import BadInput, GrowthError, NotFound
 
@@ -90,27 +88,6 @@ def back_test_on(workspace: Workspace, day: date, progress: Progress) -> dict[st
     history = whole_history(workspace)
     progress("back-testing")
     return run_backtest(workspace, day, history)[1]
-
-
-def allocate_files(
-    candidates: Path,
-    limits: Path,
-    out: Path | None,
-    time_limit: float,
-    gap: float,
-    seed: int,
-    progress: Progress,
-) -> Allocation:
-    """The allocator on files. The result is verified, then written to `out` if that is given."""
-    progress("reading candidates")
-    frame, bounds = read_candidates(candidates), load_limits(limits)
-    progress("allocating")
-    found = allocate(frame, bounds, time_limit=time_limit, gap=gap, seed=seed)
-    if found.objective is not None and (broken := verify(frame, bounds, found.assignments)):
-        raise GrowthError(f"the allocation breaks {broken[0].rule}: {broken[0].found} of {broken[0].allowed}")
-    if out is not None:
-        write_allocation(found, out)
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

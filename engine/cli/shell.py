@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from kernel.clock import parse_date
 
@@ -28,6 +29,8 @@ Dir = Annotated[Path, typer.Option("--dir", help="Folder of the workspace.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 HERE = Path()
 #: results go to standard output, everything else to standard error
+#: columns of a table that goes to a file
+_WIDE = 160
 _errors = Console(stderr=True, highlight=False)
 
 
@@ -65,6 +68,22 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
 
         yield step
         _errors.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  done")
+
+
+@contextmanager
+def live(*, quiet: bool = False) -> Iterator[Progress]:
+    """A callable that is told how far it is: one line on a terminal that changes, nothing elsewhere."""
+    if quiet or not _errors.is_terminal:
+        yield lambda _: None
+        return
+    with _errors.status("starting") as status:
+        yield status.update
+
+
+def show(table: Table) -> None:
+    """A table on standard output; where that is no terminal, as wide as it needs."""
+    console = Console(highlight=False)
+    console.print(table, width=None if console.is_terminal else _WIDE)
 
 
 def complain(problem: object) -> None:
