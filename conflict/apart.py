@@ -10,6 +10,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from threading import Thread
 from typing import IO, Any
@@ -86,12 +87,20 @@ def serve() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
+    Thread(target=_with_parent, args=(os.getppid(),), daemon=True).start()
     while True:
         try:
             program, seconds, gap, absolute, seed = _read(sys.stdin.buffer)
         except EOFError:
             return
         _write(answers, solve(program, Solver.HIGHS, seconds=seconds, gap=gap, absolute=absolute, seed=seed))
+
+
+def _with_parent(parent: int) -> None:
+    """Ends this process when its parent is gone, also in the middle of a program."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(0)
 
 
 def _write(pipe: IO[bytes] | None, what: object) -> None:

@@ -23,6 +23,8 @@ from conflict.reply import Box, Here, Worth, narrowed, worth
 
 #: most kinds × amounts for which tolls are looked at one by one
 CELLS = 2_000
+#: a small problem's first sample is such a part of it
+_FIRST = 6
 #: candidates of the first sample, and open ones that the next shall have
 _SAMPLE, _OPEN = 12_000, 5_000
 #: most columns that go to the linear program
@@ -145,7 +147,8 @@ def renewed(
     """
     levels = list(levels)
     typical = typical_of(levels[0].problem, tolls)
-    best, size, radius, exact, steps = start, _SAMPLE, _RADIUS, False, 0
+    best, radius, exact, steps = start, _RADIUS, False, 0
+    size = min(_SAMPLE, levels[0].problem.size // _FIRST)
     _fit(levels, tolls.at(start), np.zeros(typical.size))
     at = worth(levels[-1].problem, start)
     bound = bound_of(levels[-1].problem.rules, start, at, levels[-1].problem.elsewhere)
@@ -162,7 +165,7 @@ def renewed(
             steered = _steered(Here(problem=now).sample(size, seed + steps), now, best, at)
         prices, pressed, open_ = _follow(steered, tolls, best, radius * reach, whole=whole)
         if prices is None:
-            radius, size = radius / 3, max(_SAMPLE, size // 2)
+            radius, size = radius / 3, max(_SAMPLE // _FIRST, size // 2)
             continue
         moved = float(np.max(np.abs(tolls.at(prices) - tolls.at(best)) / reach, initial=0.0))
         _fit(levels, tolls.at(prices), np.zeros(typical.size))
@@ -212,6 +215,8 @@ def _follow(
         start, open_ = prices, part.size
         if not pressed:
             break
+        if part.size < _COLUMNS // 8:
+            half = 2.0 * half
     return prices, pressed, open_
 
 
