@@ -83,6 +83,7 @@ def allocate_files(asked: Asked, tell: Callable[[str], None]) -> Answered:
     found = _allocated(frame, bounds, asked, stops, tell)
     if found.objective is not None and (broken := verify(frame, bounds, found.assignments)):
         raise GrowthError(f"the allocation breaks {broken[0].rule}: {broken[0].found} of {broken[0].allowed}")
+    answered = Answered(allocation=found)
     if curves and not found.method.get("interrupted"):
         answered = _curves(frame, bounds, curves, found, asked, tell)
     if asked.out is not None:
