@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any
 
 import polars as pl
@@ -106,10 +109,39 @@ def _allocated(
     frame: pl.DataFrame, bounds: Limits, asked: Asked, stops: tuple[Stop, ...], tell: Callable[[str], None]
 ) -> Allocation:
     """The one place where the engine is chosen."""
-    return allocate(
-        frame, bounds, time_limit=asked.time_limit, gap=asked.gap, seed=asked.seed, stops=stops,
-        progress=lambda progress: tell(line_of(progress)),
-    )  # fmt: skip
+    with _patient() as interrupted:
+        found = allocate(
+            frame, bounds, time_limit=asked.time_limit, gap=asked.gap, seed=asked.seed,
+            stops=(*stops, lambda _: interrupted()),
+            progress=lambda progress: tell(line_of(progress)),
+        )  # fmt: skip
+        if interrupted():
+            found = replace(found, method={**found.method, "interrupted": True})
+    return found
+
+
+@contextmanager
+def _patient() -> Iterator[Callable[[], bool]]:
+    """Says whether Ctrl-C was pressed, instead of breaking off anywhere; the second ends the process at once.
+
+    Solvers that are beside this process end with it.
+    """
+    pressed = False
+
+    def press(*_: object) -> None:
+        nonlocal pressed
+        if pressed:
+            os._exit(130)
+        pressed = True
+
+    if current_thread() is not main_thread():
+        yield lambda: False
+        return
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def line_of(progress: Progress) -> str:

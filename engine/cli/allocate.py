@@ -86,17 +86,12 @@ def _show(found: Allocation) -> None:
         return
     table = Table("limit", box=None, pad_edge=False)
     soft = any(use.penalty is not None for use in found.limits)
-    for name in [
-        "used",
-        "at least",
-        "at most",
-        "price",
-        "price holds",
-        *(["passed by", "at a cost of"] * soft),
-    ]:
+    known = any(use.range is not None for use in found.limits)
+    heads = ["used", "at least", "at most", "price", *(["price holds"] * known)]
+    for name in [*heads, *(["passed by", "at a cost of"] * soft)]:
         table.add_column(name, justify="right")
     for use in found.limits:
-        table.add_row(use.name, *_cells(use), *(_passed(use) if soft else ()))
+        table.add_row(use.name, *_cells(use)[: len(heads)], *(_passed(use) if soft else ()))
     show(table)
 
 

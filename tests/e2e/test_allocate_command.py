@@ -176,6 +176,32 @@ def test_ctrl_c_ends_with_the_best_so_far(tmp_path: Path) -> None:
     assert not [child for child in children if _runs(child)]
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="children are counted by /proc")
+def test_a_second_ctrl_c_aborts_and_leaves_no_solver_behind(tmp_path: Path) -> None:
+    files = _lay_out(tmp_path, 4_000, HARD)
+    words = [*COMMAND, "allocate", *map(str, files), "--gap", "0", "--time-limit", "300"]
+    running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        end = time.monotonic() + 120
+        while not _children(running.pid) and running.poll() is None and time.monotonic() < end:
+            time.sleep(0.2)
+        children = _children(running.pid)
+        assert children
+        running.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, complained = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    # 0 where the search had ended before the second one came
+    assert running.returncode in {0, 130}
+    assert "Traceback" not in complained
+    end = time.monotonic() + 10
+    while any(_runs(child) for child in children) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not [child for child in children if _runs(child)]
+
+
 def _runs(process: int) -> bool:
     try:
         os.kill(process, 0)
