@@ -16,6 +16,12 @@ from conflict.programs import Answer, Program, Solved, Solver, solve
 from conflict.reply import Box, Rivals, rivals, worth
 
 
+#: differences of values and use below this part of the largest are rounding
+_GRAIN = 2.0**-40
+#: columns that add and use the very same of which the nearest are made
+_SAME = 12
+
+
 @dataclass(frozen=True, kw_only=True)
 class Core:
     """Replies that compete, as columns of a program."""
@@ -36,14 +42,39 @@ class Core:
     used: Floats
     #: what the column loses at the prices, [c]
     losses: Floats
+    #: how many users the user of each column stands for, [c]; None: one
+    times: Ints | None = None
 
     def nearest(self, many: int) -> Core:
         """With the `many` columns only that lose least."""
         if self.value.size <= many:
             return self
-        # equals are drawn, so that nobody is favoured by place
+        # equals are drawn, so that nobody is favoured by place; of very many alike, few are enough
+        late = self.crowded()
         lot = np.random.default_rng(0).random(self.losses.size)
-        return self.only(np.sort(np.lexsort((lot, self.losses))[:many]))
+        return self.only(np.sort(np.lexsort((lot, self.losses, late))[:many]))
+
+    def crowded(self) -> Mask:
+        """Columns of which enough others add and use the very same, [c]."""
+        marks = self.marks()
+        lot = np.random.default_rng(1).random(marks.size)
+        order = np.lexsort((lot, marks))
+        sorted_ = marks[order]
+        first = np.flatnonzero(np.r_[True, sorted_[1:] != sorted_[:-1]][: marks.size])
+        rank = np.empty(marks.size, np.int64)
+        rank[order] = np.arange(marks.size) - np.repeat(first, np.diff(np.r_[first, marks.size]))
+        return np.asarray(rank >= _SAME)
+
+    def marks(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
+        """A number for what each column adds and uses, the same for the same, [c]."""
+        rng = np.random.default_rng(0)
+        marks = np.zeros(self.value.size, np.uint64)
+        for row in (self.value, *self.use):
+            grain = float(np.max(np.abs(row), initial=0.0)) * _GRAIN
+            odd = rng.integers(1, 2**63, dtype=np.uint64)
+            if grain > 0:
+                marks += np.rint(row / grain).astype(np.int64).view(np.uint64) * odd
+        return marks
 
     def only(self, columns: Ints) -> Core:
         """With some columns only, ascending."""
@@ -54,15 +85,15 @@ class Core:
             value=self.value[columns],
             use=self.use[:, columns],
             losses=self.losses[columns],
+            times=None if self.times is None else self.times[columns],
         )
 
     def choice(self, columns: Ints) -> Mask:
         """The base with some columns taken, [n]."""
         chosen = self.base.copy()
-        for column in columns:
-            owner, reply = self.owner[column], self.reply[column]
-            chosen[self.problem.starts[owner] : self.problem.starts[owner + 1]] = False
-            chosen[self.rivals.members[self.rivals.starts[reply] : self.rivals.starts[reply + 1]]] = True
+        owner, reply = self.owner[columns], self.reply[columns]
+        chosen[_ranges(self.problem.starts, owner)] = False
+        chosen[self.rivals.members[_ranges(self.rivals.starts, reply)]] = True
         return chosen
 
     def like(self, other: Core, columns: Ints) -> Ints:
@@ -128,6 +159,13 @@ def _used(problem: Problem, base: Mask) -> Floats:
         return problem.used(base)
     many = np.repeat(problem.times, np.diff(problem.starts))[base]
     return np.array([problem.usage(limit)[base] @ many for limit in range(problem.rules.limits)])
+
+
+def _ranges(starts: Ints, some: Ints) -> Ints:
+    """All places from starts[i] to starts[i + 1], for each i of some."""
+    lengths = starts[some + 1] - starts[some]
+    ends = np.cumsum(lengths)
+    return np.repeat(starts[some] - ends + lengths, lengths) + np.arange(int(ends[-1]) if ends.size else 0)
 
 
 def _part(problem: Problem, members: Ints) -> Problem:
@@ -203,7 +241,7 @@ def program_of(core: Core, low: Floats, high: Floats, over: Floats, under: Float
     """Columns, then for each limit what it is passed by above at `over` a unit and below at `under`; inf: never."""
     rules, count = core.problem.rules, core.value.size
     limits = rules.limits
-    times = core.problem.times[core.owner] if core.problem.times.size else np.ones(count, np.int64)
+    times = np.ones(count, np.int64) if core.times is None else core.times
     row, column = np.nonzero(core.use)
     users, first, counts = np.unique(core.owner, return_index=True, return_counts=True)
     many = counts > 1

@@ -26,6 +26,8 @@ from conflict.rows import program_of
 
 #: columns among which pairs are looked for, at first and at most
 _COLUMNS, _MOST_COLUMNS = 3_000, 6_000
+#: columns beyond which no more are gathered, however alike they are
+_PLENTY = 1_000_000
 #: most columns for which a proof may take all the time there is
 _SURE = 3_000
 #: runs of branch and cut before a proof is tried
@@ -246,7 +248,7 @@ def _columns(problem: Problem, point: Box, many: int, start: Mask | None) -> Cor
     within = 1e-4 * float(np.mean(np.abs(problem.value))) if problem.size else 0.0
     core = core_of(problem, point, within, start)
     for _ in range(12):
-        if core.value.size >= many:
+        if np.count_nonzero(~core.crowded()) >= many or core.value.size > _PLENTY:
             break
         within = 4 * within or 1.0
         core = core_of(problem, point, within, start)

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 
-from conflict.alike import dealt, gathered
-from conflict.core import core_of, relax
+from conflict.alike import Sorts, dealt, sorts_of
+from conflict.core import Core, core_of, relax
 from conflict.problem import Floats, Mask, Problem, Rules
 from conflict.reply import Box, Crowd, Here, Worth, worth
 
@@ -32,6 +32,12 @@ _LINEAR = 6_000
 _FAR_SAMPLE, _FAR = 1e2, 1e5
 #: typical prices beyond which limits are asked whether they contradict each other
 _STRANGE = 30.0
+#: most candidates among which sorts of users are looked for where ties keep them open
+_TIED = 4_000_000
+#: part of the candidates that a box must settle
+_SHRINKING = 0.7
+#: widest box, in typical prices, in which a program on a sample is asked, and candidates of that sample
+_LINEAR_BOX, _LINEAR_SAMPLE = 1.0, 8_000
 #: each nested box is so much smaller
 _SHRINK = 12.0
 #: passes of one descent
@@ -153,43 +159,66 @@ def settle(
     # the problem in ever smaller boxes: each holds the next
     nest: list[tuple[Crowd, Box]] = [(crowd, Box(at=box.at, low=least, high=most))]
     best, exact, taken, whole = box.at, False, None, None
+    last: tuple[Here, Box] | None = None
+    moved = 0
     for _ in range(_STEPS):
         if time.monotonic() >= end:
             break
         outer, held = nest[-1]
         box = Box(at=box.at, low=np.maximum(box.low, held.low), high=np.minimum(box.high, held.high))
-        inner = outer.narrowed(box)
-        alike, sort = gathered(inner) if inner.size > _LINEAR else (inner, np.arange(inner.users))
-        core = core_of(alike, box) if alike.size <= _LINEAR else None
-        exact = core is not None and core.value.size <= 2 * _LINEAR
-        if core is not None and exact:
-            best, stuck, columns = relax(core, box)
+        inner, shrink = outer.narrowed(box), _SHRINK
+        last = (Here(problem=inner), box)
+        tight = inner.size >= _SHRINKING * outer.size or moved > 1
+        sorts = _sorts(inner, box, _TIED if tight else _LINEAR)
+        if sorts is not None:
+            best, stuck, columns = relax(sorts[1].core, box)
         else:
-            best, stuck = _descend(alike, box)
+            best, stuck = _descend(inner, box)
+            stuck &= _edges(best, box, least, most)
+            if stuck.any() and moved and np.mean((box.high - box.low) / units) < _LINEAR_BOX:
+                # where ties make the bound too edgy for a descent, a program on a sample is not misled
+                part = Here(problem=inner).sample(_LINEAR_SAMPLE, seed + len(nest))
+                best, stuck, _ = relax(core_of(part, box), box)
+                shrink = _SHRINK / 3
+        exact = sorts is not None
         stuck &= _edges(best, box, least, most)
         say(f"prices among {inner.size:,} candidates still open")
         if exact and not stuck.any():
             nest.append((Here(problem=inner), box))
-            if core is not None:
-                taken, whole = dealt(inner, sort, core, columns, seed)
+            if sorts is not None:
+                taken, whole = dealt(*sorts, columns, seed)
             break
         if stuck.any():
             # the best lies outside: move there, wider, from the problem that still holds it
-            half = np.where(stuck, 4.0, 1.0) * (box.high - box.low) / 2
+            half = np.where(stuck, 4.0 if moved < 4 else 12.0, 1.0) * (box.high - box.low) / 2
             box = _box(best, half, least, most)
             while len(nest) > 1 and not _holds(nest[-1][1], box):
                 nest.pop()
-            exact = False
+            exact, moved = False, moved + 1
             continue
         if len(nest) > _DEEPEST:
             # what is still open is too much for a program and does not get less
             break
         nest.append((Here(problem=inner), box))
-        box = _box(best, (box.high - box.low) / 2 / _SHRINK, least, most)
+        moved = 0
+        box = _box(best, (box.high - box.low) / 2 / shrink, least, most)
+    if len(nest) == 1 and last is not None:
+        nest.append(last)
     levels = tuple((level.problem, held) for level, held in nest[1:] if isinstance(level, Here))
     return Prices(
         values=best, spread=(box.high - box.low) / 2, exact=exact, levels=levels, taken=taken, whole=whole
     )
+
+
+def _sorts(inner: Problem, box: Box, most: int) -> tuple[Core, Sorts] | None:
+    """The replies still open and the sorts of users they make; None where that is too much for a program."""
+    if inner.size > most:
+        return None
+    core = core_of(inner, box)
+    if core.rivals.cut:
+        return None
+    sorts = sorts_of(core)
+    return (core, sorts) if sorts.core.value.size <= 2 * _LINEAR else None
 
 
 def ends(rules: Rules, far: Floats) -> tuple[Floats, Floats]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conflict.greedy import greedy
+from conflict.grid import on_grid
 from conflict.infeasible import contradicts, idle_of
 from conflict.integers import Best, near, search
 from conflict.prices import Prices, bound_of, find_prices, start_of, units_of
@@ -123,6 +124,8 @@ def solve(
 ) -> Solution:
     """The best choice and its proof, until the gap is met, time ends, a stop rule or an interrupt says enough."""
     began = time.monotonic()
+    if isinstance(crowd, Here):
+        crowd = Here(problem=on_grid(crowd.problem))
     watch = _Watch(say=say, stops=stops, start=began)
     run = _Run(crowd=crowd, seconds=seconds, gap=gap, seed=seed, watch=watch, end=began + seconds)
     interrupted = False
@@ -158,7 +161,7 @@ class _Run:
             self._small(crowd.problem)
             return
         prices = find_prices(
-            crowd, seed=self.seed, end=self.watch.start + 0.5 * self.seconds, start=start,
+            crowd, seed=self.seed, end=self.watch.start + 0.7 * self.seconds, start=start,
             say=lambda phase: self.watch.step(phase),
         )  # fmt: skip
         if prices.diverging:
@@ -185,8 +188,9 @@ class _Run:
             return
         self.settled_at = box.at
         self.best = Best(
-            problem=pool, complete=pool.size == crowd.size, bound=self.bound, changed=self.watch.changed
-        )
+            problem=pool, complete=pool.size == crowd.size, bound=self.bound, changed=self.watch.changed,
+            asked=self.watch.step,
+        )  # fmt: skip
         search(
             self.best, prices.values, np.maximum(units, np.abs(prices.values)), start_of(pool, prices), end=self.end,
             gap=self.gap, seed=self.seed, method=self.method,
