@@ -193,8 +193,8 @@ def test_a_second_ctrl_c_aborts_and_leaves_no_solver_behind(tmp_path: Path) -> N
         _, complained = running.communicate(timeout=60)
     finally:
         running.kill()
-    # 0 where the search had ended before the second one came
-    assert running.returncode in {0, 130}
+    # 0 where all was done before the second one came; by the signal where Python was about to end
+    assert running.returncode in {0, 130, -signal.SIGINT}
     assert "Traceback" not in complained
     end = time.monotonic() + 10
     while any(_runs(child) for child in children) and time.monotonic() < end:
