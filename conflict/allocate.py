@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from conflict.feasible import passed
-from conflict.infeasible import conflicting, relaxation
+from conflict.infeasible import Without, conflicting, relaxation
 from conflict.limits import check_limits
 from conflict.problem import (
     Floats,
@@ -79,15 +79,25 @@ def allocate(
     guilty: tuple[str, ...] = ()
     relaxed: dict[str, float] = {}
     if solution.infeasible:
-        guilty = conflicting(problem, limits, without, seed=seed, seconds=max(time_limit, 10.0))
-        relaxed = relaxation(problem, limits, guilty, seed=seed, seconds=min(max(time_limit, 2.0), 10.0))
+        guilty, relaxed = conflicts_of(problem, limits, without, seed, time_limit)
     return _allocation(candidates, limits, problem, rows, chosen, solution, guilty, relaxed, start)
+
+
+def conflicts_of(
+    problem: Problem, limits: Limits, without: Without, seed: int, seconds: float
+) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Which limits contradict each other, and by how much they would have to give way."""
+    guilty = conflicting(problem, limits, without, seed=seed, seconds=max(seconds, 10.0))
+    return guilty, relaxation(problem, limits, guilty, seed=seed, seconds=min(max(seconds, 2.0), 10.0))
 
 
 def asked_of(problem: Problem, seed: int) -> Problem:
     """The candidates that matter; where cheap, users in an order drawn by `seed`: places favour nobody."""
     if problem.size <= _DRAWN:
         problem = problem.people(np.random.default_rng(seed).permutation(problem.users))
+    else:
+        # what no price makes attractive is settled by the first box, without a column of its own
+        return problem
     useful = useful_of(problem)
     return problem if useful.all() else problem.keep(useful)
 

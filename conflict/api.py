@@ -3,6 +3,7 @@
 from conflict.allocate import allocate
 from conflict.candidates import read_candidates
 from conflict.explain import Reason, explain
+from conflict.large import STREAMED, allocate_file, allocate_on_spark, rows_of
 from conflict.limits import load_limits
 from conflict.solve import Progress, Stop
 from conflict.stops import Gap, Rounds, Seconds, Stalled, any_of
@@ -12,6 +13,7 @@ from conflict.whatif import WhatIf, asked_again, what_if
 from conflict.write import write_allocation
 
 __all__ = [
+    "STREAMED",
     "Gap",
     "Progress",
     "Reason",
@@ -22,12 +24,15 @@ __all__ = [
     "Sweep",
     "WhatIf",
     "allocate",
+    "allocate_file",
+    "allocate_on_spark",
     "any_of",
     "asked_again",
     "explain",
     "load_limits",
     "parse_sweep",
     "read_candidates",
+    "rows_of",
     "sweep",
     "verify",
     "what_if",

@@ -72,6 +72,13 @@ class Source:
                 yield waiting.result()
         self.check_unchanged()
 
+    def labels(self, columns: Sequence[str]) -> pl.DataFrame:
+        """Combinations of labels that occur, in ascending order, as `problem.kinds_of` numbers them."""
+        found = pl.DataFrame(schema={column: self.schema[column] for column in columns})
+        for piece in self.pieces(columns, lambda _, piece: piece.unique(), lambda *_: True):
+            found = pl.concat([found, piece]).unique()
+        return found.sort(list(columns), nulls_last=True) if columns else found
+
     def frame(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """All rows at once."""
         try:

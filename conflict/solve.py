@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -229,6 +229,10 @@ class _Run:
         if isinstance(crowd, Here) and (crowd.size <= _POOL or not prices.levels):
             at = prices.values
             return crowd.problem, Box(at=at, low=at, high=at)
+        if not prices.levels:
+            at = prices.values
+            box = Box(at=at, low=at, high=at)
+            self.prices = prices = replace(prices, levels=((crowd.narrowed(box), box),))
         fitting = [level for level in prices.levels if level[0].size <= _POOL]
         return fitting[0] if fitting else prices.levels[-1]
 

@@ -16,16 +16,20 @@ from typing import Any
 import polars as pl
 
 from conflict.api import (
+    STREAMED,
     Progress,
     Rounds,
     Stalled,
     Stop,
     Sweep,
     allocate,
+    allocate_file,
+    allocate_on_spark,
     asked_again,
     load_limits,
     parse_sweep,
     read_candidates,
+    rows_of,
     sweep,
     verify,
     write_allocation,
@@ -33,6 +37,8 @@ from conflict.api import (
 from kernel.choices import Allocation, Limits
 from kernel.errors import BadInput, GrowthError
 
+#: the engine in this process
+LOCAL = "local"
 #: columns of a curve
 _CURVE = {
     "limit": pl.String, "side": pl.String, "at": pl.Float64, "status": pl.String, "objective": pl.Float64,
@@ -57,6 +63,8 @@ class Asked:
     rounds: int | None = None
     #: seconds without improvement after which to stop
     stall: float | None = None
+    #: `local`, or the address of a Spark cluster
+    engine: str = "local"
     #: as `NAME=FROM:TO:POINTS`
     sweeps: tuple[str, ...] = ()
 
@@ -82,6 +90,10 @@ def allocate_files(asked: Asked, tell: Callable[[str], None]) -> Answered:
     bounds = load_limits(asked.limits)
     curves = [parse_sweep(each, bounds) for each in asked.sweeps]
     stops = _stops(asked)
+    if not curves and (asked.engine != LOCAL or rows_of(asked.candidates) > STREAMED):
+        return Answered(allocation=_elsewhere(bounds, asked, stops, tell))
+    if asked.engine != LOCAL:
+        raise BadInput("curves are for the local engine", field="--sweep", value=", ".join(asked.sweeps))
     frame = read_candidates(asked.candidates)
     found = _allocated(frame, bounds, asked, stops, tell)
     if found.objective is not None and (broken := verify(frame, bounds, found.assignments)):
@@ -118,6 +130,23 @@ def _allocated(
         if interrupted():
             found = replace(found, method={**found.method, "interrupted": True})
     return found
+
+
+def _elsewhere(
+    bounds: Limits, asked: Asked, stops: tuple[Stop, ...], tell: Callable[[str], None]
+) -> Allocation:
+    """Candidates that no frame holds: assignments go straight to the folder."""
+    with _patient() as interrupted:
+        settings: dict[str, Any] = {
+            "time_limit": asked.time_limit, "gap": asked.gap, "seed": asked.seed,
+            "stops": (*stops, lambda _: interrupted()),
+            "progress": lambda progress: tell(line_of(progress)),
+        }  # fmt: skip
+        if asked.engine == LOCAL:
+            found = allocate_file(asked.candidates, bounds, asked.out, **settings)
+        else:
+            found = allocate_on_spark(asked.engine, asked.candidates, bounds, asked.out, **settings)
+        return replace(found, method={**found.method, "interrupted": True}) if interrupted() else found
 
 
 @contextmanager

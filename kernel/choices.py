@@ -135,6 +135,8 @@ class Allocation:
     limits: tuple[LimitUse, ...]
     #: the chosen candidates, all their columns, in the order of the candidates
     assignments: pl.DataFrame
+    #: how many were chosen, where `assignments` does not hold them because they went straight to files
+    elsewhere: int = 0
     #: limits that cannot hold together, when infeasible
     conflicting: tuple[str, ...] = ()
     #: limit → by how much it would have to give way so that all can hold, when infeasible
@@ -143,6 +145,11 @@ class Allocation:
     method: dict[str, Any] = field(default_factory=dict)
     #: seconds, objective and bound after every improvement
     trace: tuple[tuple[float, float, float], ...] = ()
+
+    @property
+    def chosen(self) -> int:
+        """How many candidates."""
+        return self.assignments.height + self.elsewhere
 
     def as_json(self) -> dict[str, Any]:
         """The contents of `allocation.json`."""
@@ -155,7 +162,7 @@ class Allocation:
             "limits": [vars(use) for use in self.limits],
             "conflicting": list(self.conflicting),
             "relaxation": self.relaxation,
-            "chosen": self.assignments.height,
+            "chosen": self.chosen,
             "method": self.method,
         }
 

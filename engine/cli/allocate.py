@@ -39,6 +39,9 @@ def add_to(app: typer.Typer) -> None:
                 help="What several bounds of a limit would bring; at_most:NAME where it has both.",
             ),
         ] = None,
+        engine: Annotated[
+            str, typer.Option("--engine", help="local, spark://HOST:PORT or local-cluster[W,C,MB].")
+        ] = "local",
         seed: Annotated[int, typer.Option("--seed", help="Decides between equals.", min=0)] = 0,
         as_json: AsJson = False,
     ) -> None:
@@ -50,7 +53,7 @@ def add_to(app: typer.Typer) -> None:
 
         asked = Asked(
             candidates=candidates, limits=limits, out=out, time_limit=time_limit, gap=gap, seed=seed,
-            rounds=rounds, stall=stall, sweeps=tuple(sweep or ()),
+            rounds=rounds, stall=stall, engine=engine, sweeps=tuple(sweep or ()),
         )  # fmt: skip
         with live(quiet=as_json) as tell:
             answered = allocate_files(asked, tell)
@@ -80,7 +83,7 @@ def _show(found: Allocation) -> None:
     gap = "unknown" if found.gap is None else f"{found.gap:.2e}"
     bound = "unknown" if found.bound is None else f"{found.bound:,.6g}"
     cut = ", interrupted" if found.method.get("interrupted") else ""
-    say(f"{found.status}: {found.assignments.height:,} chosen, objective {found.objective:,.6g},"
+    say(f"{found.status}: {found.chosen:,} chosen, objective {found.objective:,.6g},"
         f" bound {bound}, gap {gap}, {found.seconds:.2f} s{cut}")  # fmt: skip
     if not found.limits:
         return
