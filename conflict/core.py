@@ -68,7 +68,8 @@ class Core:
     def marks(self) -> np.ndarray[tuple[int, ...], np.dtype[np.uint64]]:
         """A number for what each column adds and uses, the same for the same, [c]."""
         rng = np.random.default_rng(0)
-        marks = np.zeros(self.value.size, np.uint64)
+        # not 0 for a column that changes nothing: it counts among a user's columns like any other
+        marks = np.full(self.value.size, 0x9E3779B97F4A7C15, np.uint64)
         for row in (self.value, *self.use):
             grain = float(np.max(np.abs(row), initial=0.0)) * _GRAIN
             odd = rng.integers(1, 2**63, dtype=np.uint64)
