@@ -123,7 +123,7 @@ def test_a_base_of_ones_own_is_kept_where_it_is_a_reply() -> None:
         problem = _some(rng)
         best = core_of(problem, _point(0.3, 0.2), 0.8)
         columns = np.array(
-            [each[0] for each in [np.flatnonzero(best.owner == u) for u in range(4)] if each.size]
+            [each[0] for each in [np.flatnonzero(best.owner == u) for u in range(4)] if each.size], np.int64
         )
         base = best.choice(columns)
         core = core_of(problem, _point(0.3, 0.2), 0.8, base)
@@ -161,17 +161,10 @@ def _least(problem: Problem, box: Box, prices: Floats) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("alike", [False, True])
-def test_relaxed_prices_bound_least_of_all_in_the_box(seed: int, alike: bool) -> None:
+def test_relaxed_prices_bound_least_of_all_in_the_box(seed: int) -> None:
     rng = np.random.default_rng(60 + seed)
     for _ in range(15):
         problem = _some(rng, users=5)
-        if alike:
-            times = rng.integers(1, 6, 5)
-            share = float(times.mean())
-            problem = replace(
-                problem.bounded(problem.rules.at_most * share, problem.rules.at_least * share), times=times
-            )
         low, wide = rng.uniform(-0.3, 0.5, 2), rng.uniform(0.1, 1.0, 2)
         low = np.where(problem.rules.at_least == -np.inf, np.maximum(low, 0.0), low)
         box = Box(at=low + wide / 2, low=low, high=low + wide)

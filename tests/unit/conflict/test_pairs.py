@@ -169,3 +169,17 @@ def test_an_improver_only_gets_better_and_keeps_what_holds() -> None:
     assert all(after >= before for before, after in pairwise(worth))
     bound = bound_of(problem.rules, prices, at_prices(problem, prices))
     assert bound >= worth[-1] > 0.999 * bound
+
+
+def test_one_kick_is_drawn_by_its_seed_alone() -> None:
+    rng = np.random.default_rng(5)
+    ends = set()
+    for _ in range(10):
+        moves, start = _some(rng, users=40, limits=2)
+        for seed in (1, 2):
+            first, again = start.copy(), start.copy()
+            moves.kick(first, 1, seed)
+            moves.kick(again, 1, seed)
+            assert (first == again).all()
+            ends.add(first.tobytes())
+    assert len(ends) > 10
