@@ -98,6 +98,9 @@ def solve(
     """
     if seconds <= 0:
         return UNKNOWN
+    # solvers refuse bounds that cross
+    if (program.row_low > program.row_high + 1e-9 * np.maximum(1.0, np.abs(program.row_high))).any():
+        return replace(UNKNOWN, answer=Answer.INFEASIBLE, bound=-np.inf)
     scaled = _scaled(program)
     try:
         with _QUIET:
