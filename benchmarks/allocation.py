@@ -12,7 +12,7 @@ from benchmarks.campaigns import PER_USER, campaigns
 from benchmarks.case import Case, Line
 from conflict.api import allocate, verify
 from conflict.greedy import greedy
-from conflict.problem import Problem, compile_problem
+from conflict.problem import Ints, Problem, compile_problem
 from conflict.programs import Floats, Solver, solve
 from conflict.rows import program_of
 from kernel.choices import Limits
@@ -38,7 +38,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
             notes=_notes(ours.objective, ours.bound, ours.bound, str(ours.status), broken=0),
         )
     ]
-    problem = compile_problem(frame, limits, seed)
+    problem, rows = compile_problem(frame, limits)
     peers: dict[str, Callable[[], tuple[Floats | None, float, str]]] = {
         "greedy by value": lambda: _choice(greedy(problem, problem.value, np.zeros(problem.size, np.bool_))),
         "first come": lambda: _choice(
@@ -53,7 +53,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
         choice, bound, note = peer()
         took = time.perf_counter() - start
         objective = None if choice is None else float(problem.value @ choice)
-        broken = None if choice is None else _broken(frame, limits, problem, choice)
+        broken = None if choice is None else _broken(frame, limits, rows, choice)
         lines.append(
             Line(
                 size=size,
@@ -97,8 +97,9 @@ def _arrival(problem: Problem, seed: int) -> Floats:
     return np.random.default_rng(seed).random(problem.size)
 
 
-def _broken(frame: pl.DataFrame, limits: Limits, problem: Problem, choice: Floats) -> int:
-    return len(verify(frame, limits, frame[problem.rows[choice > 0.5]]))
+def _broken(frame: pl.DataFrame, limits: Limits, rows: Ints | None, choice: Floats) -> int:
+    at = np.flatnonzero(choice > 0.5)
+    return len(verify(frame, limits, frame[at if rows is None else rows[at]]))
 
 
 CASE = Case(

@@ -38,7 +38,7 @@ def crowd(users: int, seed: int, *, tied: bool = False) -> tuple[Problem, Limits
     rng = np.random.default_rng(seed)
     appeal = rng.lognormal(0.0, 0.4, CAMPAIGNS).astype(np.float32)
     rng.lognormal(0.0, 0.5, 20_000)
-    cost = frame.group_by("task").agg(pl.col("cost").mean()).sort("task")["cost"].to_numpy().astype(np.float32)
+    cost = frame.group_by("task").agg(pl.col("cost").mean()).sort("task")["cost"].to_numpy()
     n = users * PER_USER
     value, used = np.empty(n, np.float32), np.empty((1, n), np.float32)
     kind = np.empty(n, np.uint16)

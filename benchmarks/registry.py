@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import allocation, files, gap, mkp, mmkp, spark
+from benchmarks import allocation, files, gap, mkp, mmkp, scale, spark
 from benchmarks.case import Case
 
 CASES: dict[str, Case] = {
@@ -11,5 +11,6 @@ CASES: dict[str, Case] = {
     "gap": gap.CASE,
     "mkp": mkp.CASE,
     "mmkp": mmkp.CASE,
+    "scale": scale.CASE,
     "spark": spark.CASE,
 }

@@ -56,8 +56,8 @@ def sorts_of(core: Core) -> Sorts:
 def dealt(core: Core, sorts: Sorts, taken: Floats, seed: int) -> tuple[Mask, Mask]:
     """What each user takes [n], where `taken` says how many of a sort take each column.
 
-    Fractions are rounded down; the second mask [users of the problem] says whose choice was whole. `seed` draws
-    who gets what.
+    Fractions are rounded down; the second mask [users of the problem] says whose choice was whole. `seed`
+    draws who gets what.
     """
     users = sorts.sort.size
     lot = np.random.default_rng(seed).random(users)

@@ -15,7 +15,6 @@ from conflict.problem import Floats, Ints, Mask, Problem
 from conflict.programs import Answer, Program, Solved, Solver, solve
 from conflict.reply import Box, Rivals, rivals, worth
 
-
 #: differences of values and use below this part of the largest are rounding
 _GRAIN = 2.0**-40
 #: columns that add and use the very same of which the nearest are made
@@ -98,7 +97,7 @@ class Core:
         return chosen
 
     def like(self, other: Core, columns: Ints) -> Ints:
-        """The columns here that are the same replies as some of another core of the same problem at the same prices."""
+        """The columns here that are the same replies as some of another core at the same prices."""
         here = {key: place for place, key in enumerate(self._keys(np.arange(self.value.size)))}
         return np.array([here[key] for key in other._keys(columns) if key in here], np.int64)
 
@@ -239,12 +238,12 @@ def bound_of_core(core: Core, solved: Solved) -> float:
 
 
 def program_of(core: Core, low: Floats, high: Floats, over: Floats, under: Floats, *, whole: bool) -> Program:
-    """Columns, then for each limit what it is passed by above at `over` a unit and below at `under`; inf: never."""
+    """Columns, then for each limit what it is passed by, at `over` and `under` a unit; inf: never."""
     rules, count = core.problem.rules, core.value.size
     limits = rules.limits
     times = np.ones(count, np.int64) if core.times is None else core.times
     row, column = np.nonzero(core.use)
-    users, first, counts = np.unique(core.owner, return_index=True, return_counts=True)
+    _, first, counts = np.unique(core.owner, return_index=True, return_counts=True)
     many = counts > 1
     shared = np.repeat(many, counts)
     rows = np.r_[

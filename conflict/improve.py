@@ -76,7 +76,7 @@ class Improver:
             self.owner,
             self.taken,
             *self._bounds(),
-            _KICK_STEPS,
+            steps,
             self.rounds,
             self.seed,
         )
@@ -134,7 +134,8 @@ class Improver:
 
     def _over(self, taken: Ints) -> Floats:
         use = self.core.used + self.change[taken[taken >= 0]].sum(axis=0)
-        return np.maximum(use - self.rules.at_most, 0.0) + np.maximum(self.rules.at_least - use, 0.0)
+        over = np.maximum(use - self.rules.at_most, 0.0) + np.maximum(self.rules.at_least - use, 0.0)
+        return np.asarray(over, np.float64)
 
     def _score(self, taken: Ints) -> float:
         return float(self.core.value[taken[taken >= 0]].sum() - self._over(taken) @ self.dear)

@@ -1,4 +1,4 @@
-"""Whole candidates: from prices, under which fractions of a few users remain, to a choice that keeps all limits.
+"""Whole candidates: from prices, which leave fractions of a few users, to a choice that keeps all limits.
 
 All users take their best reply at the prices but for some thousand who lose next to nothing by another one;
 those are the columns of a core. Pairs of changes among them fill the limits to the brim, while branch and cut
@@ -19,7 +19,7 @@ from conflict.core import Core, bound_of_core, columns_of, core_of, whole_progra
 from conflict.feasible import worth_of
 from conflict.greedy import greedy
 from conflict.improve import Improver
-from conflict.problem import Floats, Ints, Mask, Problem
+from conflict.problem import Floats, Mask, Problem
 from conflict.programs import Program, Solved
 from conflict.reply import Box
 from conflict.rows import program_of

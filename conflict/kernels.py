@@ -297,7 +297,7 @@ def _narrow_python(
     slots: Any, caps: Any, most: int, least: int, nested: bool,
     tolls: Any, low: Any, high: Any, table: Any, kept: Any, counts: Any,
 ) -> float:  # fmt: skip
-    """Users whose best reply is the same between two tables of tolls are settled: `table` gathers what they use.
+    """Users whose best reply is the same between two tables of tolls are settled: `table` gathers their use.
 
     Of the others, `kept` [candidates of first:last] marks what some reply between those tolls may hold and
     `counts` [users of first:last] says how many that is. Returns the value of the settled. A user is settled
@@ -503,7 +503,7 @@ def _top_python(worth: Any, position: int, size: int, most: int, least: int) -> 
         sum_ += worth[ahead]
         taken += 1
         ahead += 1
-    return sum_
+    return float(sum_)
 
 
 def _write_python(

@@ -46,7 +46,7 @@ def allocate_file(
     stops: tuple[Stop, ...] = (),
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Allocation:
-    """As `allocate`, reading files in pieces and writing `assignments.parquet` and `allocation.json` to `out`."""
+    """As `allocate`, reading files in pieces and writing both files of the result to `out`."""
     start = time.monotonic()
     loaded = load(path, limits)
     problem = loaded.problem
@@ -93,7 +93,7 @@ def allocate_on_spark(
 ) -> Allocation:
     """As `allocate`, with candidates spread over a cluster; assignments become a folder of Parquet files.
 
-    The time limit begins when the candidates are in place. Limits that contradict each other are told, not named.
+    The time limit begins when the candidates are in place. What contradicts is not named.
     """
     from conflict import spark
 
@@ -164,7 +164,9 @@ def _told(
         bound=bound,
         gap=None if objective is None or bound is None else (bound - objective) / max(abs(objective), 1e-9),
         seconds=seconds,
-        limits=uses_of(limits, solution.pool.rules, used, solution.prices.values, ranges_of(problem, solution)),
+        limits=uses_of(
+            limits, solution.pool.rules, used, solution.prices.values, ranges_of(problem, solution)
+        ),
         assignments=nothing,
         elsewhere=count,
         conflicting=guilty,

@@ -33,7 +33,7 @@ def _passed_python(use: Any, low: Any, high: Any, dear: Any) -> float:
 def _best_pair_python(
     moves: Any, gains: Any, owner: Any, use: Any, low: Any, high: Any, dear: Any, least: float
 ) -> tuple[float, int, int]:
-    """The change or pair of changes of two users with the most gain less cost above `least`; −1 where none."""
+    """The change, or pair of changes of two users, with the most gain less cost above `least`; −1: none."""
     count, limits = moves.shape
     few = min(_FEW, limits)
     best, first, second = least, -1, -1

@@ -24,10 +24,14 @@ from conflict.reply import Box, Crowd, Here, Worth, worth
 
 #: candidates of the first sample, at least; and how many for each limit
 _SAMPLE, _SAMPLE_LIMIT = 4_000, 60
+#: samples are no larger than half of this
+_LARGEST = 40_000_000
 #: each sample is so many times the last
 _GROWTH = 8
 #: most candidates whose replies go to the linear program
 _LINEAR = 6_000
+#: most columns of a program of sorts of users
+_SORTS = 30_000
 #: typical prices from 0 within which the best are looked for, in samples and in the whole
 _FAR_SAMPLE, _FAR = 1e2, 1e5
 #: typical prices beyond which limits are asked whether they contradict each other
@@ -60,7 +64,7 @@ class Prices:
     exact: bool
     #: the users left open in each nested box, widest first, and the box
     levels: tuple[tuple[Problem, Box], ...] = ()
-    #: what the users open in the narrowest box take in the linear program, rounded, [its n]; None when not exact
+    #: what users open in the narrowest box take in the linear program, rounded, [its n]; None when not exact
     taken: Mask | None = None
     #: whose choice there is whole, [its users]
     whole: Mask | None = None
@@ -94,7 +98,7 @@ def find_prices(
     if start is None:
         start = Prices(values=np.zeros(units.size), spread=2.0 * units, exact=False)
         size = first
-        while 2 * size < crowd.size and time.monotonic() < end:
+        while 2 * size < min(crowd.size, _LARGEST) and time.monotonic() < end:
             part = sample if size == first else crowd.sample(size, seed + size)
             found = settle(Here(problem=part), start, units, _FAR_SAMPLE, seed=seed, end=end, say=say)
             if (np.abs(found.values) > _STRANGE * units).any() and not trusting:
@@ -124,7 +128,7 @@ def units_of(problem: Problem) -> Floats:
 
 
 def start_of(pool: Problem, prices: Prices) -> Mask:
-    """What everybody takes at the prices, and in the linear program who is open in the narrowest box, [pool]."""
+    """What everybody takes at the prices, and in the linear program who is open in the last box, [pool]."""
     chosen = np.zeros(pool.size, np.bool_)
     worth(pool, prices.values, chosen)
     if prices.taken is None or prices.whole is None or not prices.levels:
@@ -218,7 +222,7 @@ def _sorts(inner: Problem, box: Box, most: int) -> tuple[Core, Sorts] | None:
     if core.rivals.cut:
         return None
     sorts = sorts_of(core)
-    return (core, sorts) if sorts.core.value.size <= 2 * _LINEAR else None
+    return (core, sorts) if sorts.core.value.size <= _SORTS else None
 
 
 def ends(rules: Rules, far: Floats) -> tuple[Floats, Floats]:
@@ -267,7 +271,7 @@ def _descend(problem: Problem, box: Box) -> tuple[Floats, Mask]:
     def value(z: Floats) -> tuple[float, Floats]:
         nonlocal scale
         side = z * half
-        prices = np.bincount(limit, weights=sign * side, minlength=rules.limits)
+        prices = np.bincount(limit, weights=sign * side, minlength=rules.limits).astype(np.float64)
         here = worth(problem, prices)
         slope = (room - sign * here.use[limit]) * half
         if not scale:
@@ -278,7 +282,7 @@ def _descend(problem: Problem, box: Box) -> tuple[Floats, Mask]:
         value, at / half, jac=True, method="L-BFGS-B", bounds=list(zip(low / half, high / half, strict=True)),
         options={"maxfun": _PASSES, "maxcor": 20, "ftol": 1e-14, "gtol": 1e-7},
     )  # fmt: skip
-    prices = np.asarray(np.bincount(limit, weights=sign * found.x * half, minlength=rules.limits))
+    prices = np.bincount(limit, weights=sign * found.x * half, minlength=rules.limits).astype(np.float64)
     use = worth(problem, prices).use
     rising = np.where(prices >= 0, rules.at_most - use, rules.at_least - use) > 0
-    return prices, np.where(prices > box.at, ~rising, rising)
+    return prices, np.where(prices > box.at, ~rising, rising).astype(np.bool_)

@@ -69,7 +69,7 @@ class Rules:
 
     def use(self, table: Floats) -> Floats:
         """What was gathered by row and kind, by limit, [L]."""
-        return np.einsum("lk,kl->l", table[self.summed], self.member.astype(np.float64))
+        return np.asarray(np.einsum("lk,kl->l", table[self.summed], self.member.astype(np.float64)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +121,9 @@ class Problem:
     def table(self, at: Ints) -> Floats:
         """What some candidates use, by row and kind, [1 + K, kinds]."""
         kind, kinds = self.kind[at], self.rules.kinds
-        rows = [np.bincount(kind, minlength=kinds).astype(np.float64)]
-        rows += [np.bincount(kind, weights=each[at], minlength=kinds) for each in self.amounts]
-        return np.array(rows)
+        counts = np.bincount(kind, minlength=kinds)
+        sums = (np.bincount(kind, weights=each[at], minlength=kinds) for each in self.amounts)
+        return np.array([counts, *sums], np.float64)
 
     def used(self, chosen: Mask) -> Floats:
         """What a choice uses of every limit, [L]."""
@@ -268,13 +268,13 @@ def _slots(
         slot = np.zeros(count, np.int32)
         for label, most in labels.items():
             if kinds.height:
-                inside = kinds.select(pl.col(column).cast(pl.String) == label).to_series()
-                slot[inside.fill_null(value=False).to_numpy()] = len(caps)
+                same = kinds.select(pl.col(column).cast(pl.String) == label).to_series()
+                slot[same.fill_null(value=False).to_numpy()] = len(caps)
             caps.append(most)
         families.append((f"per_user.max_by.{column}", slot))
     apart: list[NDArray[np.int32]] = []
     for tasks in rules.never_together:
-        inside = np.zeros(count, np.bool_)
+        inside: Mask = np.zeros(count, np.bool_)
         if kinds.height:
             inside = kinds.select(pl.col("task").is_in(list(tasks))).to_series().to_numpy()
         # sets that share no task need no family each
@@ -308,7 +308,9 @@ def nested(slots: NDArray[np.int32]) -> bool:
 def _order(candidates: pl.DataFrame) -> Ints | None:
     """Rows by user and task, or None where they stand so already."""
     text = [
-        pl.col(column).cast(pl.String) if candidates.schema[column] in (pl.Categorical, pl.Enum) else pl.col(column)
+        pl.col(column).cast(pl.String)
+        if candidates.schema[column] in (pl.Categorical, pl.Enum)
+        else pl.col(column)
         for column in ("user", "task")
     ]  # fmt: skip
     keys = candidates.select(text)
@@ -316,7 +318,8 @@ def _order(candidates: pl.DataFrame) -> Ints | None:
     ascending = (user > user.shift(1)) | ((user == user.shift(1)) & (task > task.shift(1)))
     if keys.height < 2 or keys.select(ascending.slice(1).all()).item():
         return None
-    return keys.select(pl.arg_sort_by("user", "task")).to_series().cast(pl.Int64).to_numpy()
+    order: Ints = keys.select(pl.arg_sort_by("user", "task")).to_series().cast(pl.Int64).to_numpy()
+    return order
 
 
 def _starts(user: pl.Series) -> Ints:

@@ -211,7 +211,7 @@ def _columns(problem: Problem) -> tuple[Any, ...]:
 
 
 def _spread(problem: Problem, piece: Callable[[int, int], T]) -> list[T]:
-    """A piece of work for each range of users, one thread a core; kernels let go of the interpreter's lock."""
+    """A piece of work for each range of users, one thread a core; kernels let go of Python's lock."""
     edges = np.arange(_PIECE, problem.size, _PIECE)
     users = np.unique(np.r_[0, np.searchsorted(problem.starts, edges), problem.users])
     ranges = [(int(first), int(last)) for first, last in pairwise(users)]

@@ -1,4 +1,4 @@
-"""A small problem as a linear program: a variable a candidate, a row a limit, rows for the rules of each user."""
+"""A small problem as a linear program: a variable a candidate, rows for limits and for users' rules."""
 
 from __future__ import annotations
 

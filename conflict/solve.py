@@ -103,7 +103,8 @@ class _Watch:
             rounds=len(self.trace),
         )
         self.say(progress)
-        if any([stop(progress) for stop in self.stops]):
+        # every rule hears of every step
+        if [stop for stop in self.stops if stop(progress)]:
             raise _Enough
 
     def changed(self, best: Best) -> None:
@@ -122,7 +123,7 @@ def solve(
     say: Callable[[Progress], None] = lambda _: None,
     stops: tuple[Stop, ...] = (),
 ) -> Solution:
-    """The best choice and its proof, until the gap is met, time ends, a stop rule or an interrupt says enough."""
+    """The best choice and its proof, until the gap is met, time ends, or a stop rule says enough."""
     began = time.monotonic()
     if isinstance(crowd, Here):
         crowd = Here(problem=on_grid(crowd.problem))
@@ -192,8 +193,8 @@ class _Run:
             asked=self.watch.step,
         )  # fmt: skip
         search(
-            self.best, prices.values, np.maximum(units, np.abs(prices.values)), start_of(pool, prices), end=self.end,
-            gap=self.gap, seed=self.seed, method=self.method,
+            self.best, prices.values, np.maximum(units, np.abs(prices.values)), start_of(pool, prices),
+            end=self.end,            gap=self.gap, seed=self.seed, method=self.method,
         )  # fmt: skip
         if self.best.chosen is None and self.best.complete and pool.size <= _WHOLE:
             self._whole(self.best)

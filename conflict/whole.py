@@ -54,7 +54,7 @@ class Whole:
 
 
 def solve_whole(problem: Problem, *, seconds: float, gap: float, seed: int) -> Whole:
-    """The best choice. One that passes a limit by the solver's tolerance is looked for again under a tighter one."""
+    """The best choice; where a solver's tolerance passes a limit, that is drawn in and it looks again."""
     rules = problem.rules
     program = program_of(problem, whole=True)
     bound = np.inf

@@ -80,7 +80,16 @@ def test_both_files_say_what_was_decided(tmp_path: Path) -> None:
     assert said["status"] == "OPTIMAL"
     assert said["objective"] == said["bound"] == 19.0
     assert said["limits"] == [
-        {"name": "budget", "used": 2.0, "at_most": 2.0, "at_least": None, "price": answer.limits[0].price, "passed": 0.0}
+        {
+            "name": "budget",
+            "used": 2.0,
+            "at_most": 2.0,
+            "at_least": None,
+            "price": answer.limits[0].price,
+            "passed": 0.0,
+            "penalty": None,
+            "range": list(answer.limits[0].range or ()),
+        }
     ]
 
 
