@@ -318,12 +318,11 @@ def _order(candidates: pl.DataFrame) -> Ints | None:
     ascending = (user > user.shift(1)) | ((user == user.shift(1)) & (task > task.shift(1)))
     if keys.height < 2 or keys.select(ascending.slice(1).all()).item():
         return None
-    order: Ints = keys.select(pl.arg_sort_by("user", "task")).to_series().cast(pl.Int64).to_numpy()
-    return order
+    return np.asarray(keys.select(pl.arg_sort_by("user", "task")).to_series().to_numpy(), np.int64)
 
 
 def _starts(user: pl.Series) -> Ints:
     if user.is_empty():
         return np.zeros(1, np.int64)
-    changes = (user != user.shift(1)).fill_null(value=True).arg_true().to_numpy().astype(np.int64)
-    return np.r_[changes, user.len()].astype(np.int64)
+    changes = (user != user.shift(1)).fill_null(value=True).arg_true().to_numpy()
+    return np.append(changes, user.len()).astype(np.int64)

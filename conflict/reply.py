@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from conflict import kernels
+from conflict import alternatives, kernels
 from conflict.problem import Floats, Ints, Mask, Problem, Rules
 
 T = TypeVar("T")
@@ -185,7 +185,7 @@ def rivals(problem: Problem, box: Box, within: float = 0.0, room: int = _ROOM) -
         while True:
             owner, lengths = np.zeros(size, np.int64), np.zeros(size, np.int64)
             members, losses = np.zeros(wide, np.int64), np.zeros(size)
-            replies, many, cut = kernels.rivals(
+            replies, many, cut = alternatives.rivals(
                 first, last, *_columns(problem), *tolls, within, room, owner, lengths, members, losses
             )
             if replies <= size and many <= wide:
