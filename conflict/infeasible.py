@@ -4,7 +4,7 @@ A set from which none can be left out is found by a deletion filter (Chinneck an
 after the other; what cannot be dropped without the contradiction going away stays. Small problems are judged
 by linear and integer programs. In large ones prices are the judge: with nothing to gain, any choice that
 keeps all limits is worth 0, so prices whose bound is below 0 prove that there is none (Farkas, 1902). The
-filter then runs on a sample of users, and what it leaves is proven on the whole by one pass.
+filter then runs on a sample of users where that is contradictory too.
 """
 
 from __future__ import annotations

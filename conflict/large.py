@@ -93,7 +93,8 @@ def allocate_on_spark(
 ) -> Allocation:
     """As `allocate`, with candidates spread over a cluster; assignments become a folder of Parquet files.
 
-    The time limit begins when the candidates are in place. What contradicts is not named.
+    The time limit begins when the candidates are in place. Contradictions
+    are not looked for: the answer is then mostly UNKNOWN.
     """
     from conflict import spark
 
