@@ -93,11 +93,10 @@ def conflicts_of(
 
 def asked_of(problem: Problem, seed: int) -> Problem:
     """The candidates that matter; where cheap, users in an order drawn by `seed`: places favour nobody."""
-    if problem.size <= _DRAWN:
-        problem = problem.people(np.random.default_rng(seed).permutation(problem.users))
-    else:
+    if problem.size > _DRAWN:
         # what no price makes attractive is settled by the first box, without a column of its own
         return problem
+    problem = problem.people(np.random.default_rng(seed).permutation(problem.users))
     useful = useful_of(problem)
     return problem if useful.all() else problem.keep(useful)
 

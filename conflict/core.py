@@ -196,9 +196,9 @@ def _heads(
     return head, known
 
 
-def relax(core: Core, box: Box) -> tuple[Floats, Mask, Floats]:
+def relax(core: Core, box: Box) -> tuple[Floats, Mask, Floats] | None:
     """Prices inside the box at which the relaxed core is worth least, which press against its edges, [L], and
-    how often each column is taken, [c].
+    how often each column is taken, [c]; None where the solver failed.
 
     Past a bound the box's dearest price is paid, and what is left of one brings its cheapest, so there always
     is an answer.
@@ -208,8 +208,8 @@ def relax(core: Core, box: Box) -> tuple[Floats, Mask, Floats]:
     high = np.where(box.high < 0, rules.at_least, rules.at_most)
     program = program_of(core, low - core.used, high - core.used, box.high, -box.low, whole=False)
     solved = solve(program, Solver.GLOP, seconds=60.0)
-    if solved.prices is None or solved.x is None:
-        return box.at, np.zeros(rules.limits, np.bool_), np.zeros(core.value.size)
+    if solved.answer is not Answer.OPTIMAL or solved.prices is None or solved.x is None:
+        return None
     count = core.value.size
     over, under = solved.x[count : count + rules.limits], solved.x[count + rules.limits :]
     prices = np.clip(solved.prices[: rules.limits], box.low, box.high)

@@ -44,7 +44,7 @@ class Improver:
         # a limit that may not be passed costs far more than anything can gain
         self.hard = np.isinf(self.rules.penalty)
         self.dear = np.where(self.hard, 20.0 * units, self.rules.penalty)
-        self.prices = prices
+        self.prices, self.units = prices, units
         self.rng = np.random.default_rng(seed)
         self.rounds, self.size = 1, _FIRST
 

@@ -38,14 +38,21 @@ _WHOLE = 100_000
 _CORE = 600
 #: most columns that branch and cut is given to prove a bound
 _PROVE = 20_000
+#: part of a typical value that is rounding, and candidates that tell what is typical
+_ROUNDING, _FEW = 1e-9, 5_000
 #: seconds of the first run of branch and cut; the next gets twice as long
 _FIRST = 2.0
 
 
-def near(objective: float, bound: float, gap: float, problem: Problem) -> bool:
-    """Whether a bound is within a part of the objective, or of one typical value where that is more."""
-    typical = float(np.mean(np.abs(problem.value))) if problem.size else 0.0
-    return bound - objective <= gap * max(abs(objective), typical, 1e-12)
+def near(objective: float, bound: float, gap: float, dust: float) -> bool:
+    """Whether a bound is within a part of the objective, or no further than rounding."""
+    return bound - objective <= max(gap * abs(objective), dust)
+
+
+def dust_of(problem: Problem) -> float:
+    """What is rounding in a sum of values: the middle one of a few thousand, whatever the largest."""
+    some = problem.value[:: max(1, problem.size // _FEW)]
+    return _ROUNDING * float(np.median(np.abs(some))) if some.size else 0.0
 
 
 @dataclass(kw_only=True)
@@ -58,11 +65,15 @@ class Best:
     chosen: Mask | None = None
     objective: float = -np.inf
     bound: float = np.inf
-    infeasible: bool = False
+    #: distance from the bound that is rounding
+    dust: float = field(init=False)
     #: told of every change
     changed: Callable[[Best], None] = lambda _: None
     #: called all the while, so that somebody may say enough
     asked: Callable[[], None] = lambda: None
+
+    def __post_init__(self) -> None:
+        self.dust = dust_of(self.problem)
 
     def offer(self, chosen: Mask | None) -> bool:
         """Take it if it is better and keeps everything."""
@@ -81,7 +92,7 @@ class Best:
             self.changed(self)
 
     def within(self, gap: float) -> bool:
-        return near(self.objective, self.bound, gap, self.problem)
+        return near(self.objective, self.bound, gap, self.dust)
 
 
 def search(
@@ -172,9 +183,10 @@ class _Beside:
             # a bound tighter than that of the prices says nothing of what a single reply may lose
             core = self._all(self.priced - self.best.objective)
             if core is not None:
-                return _Job(core=core, seconds=left if core.value.size <= _SURE else 0.5 * left, proof=True)
+                return _Job.of(core, left if core.value.size <= _SURE else 0.5 * left, proof=True)
             if self.best.problem.size <= _WHOLE:
-                return _Job(core=None, seconds=0.5 * left, proof=True, problem=self.best.problem)
+                program = program_of(self.best.problem, whole=True)
+                return _Job(program=program, seconds=0.5 * left, proof=True, size=self.best.problem.size)
         core = self.improver.core
         size, seconds = self.size, min(self.seconds, left)
         self.size, self.seconds = 2 * self.size, 1.5 * self.seconds
@@ -184,9 +196,9 @@ class _Beside:
             )
             if wider.value.size > core.value.size:
                 before = self.improver
-                self.improver = Improver(wider, before.prices, before.dear / 20.0, before.seed + 1)
+                self.improver = Improver(wider, before.prices, before.units, before.seed + 1)
                 self.improver.start(wider.like(core, before.columns))
-        return _Job(core=self.improver.core.nearest(size), seconds=seconds, proof=False)
+        return _Job.of(self.improver.core.nearest(size), seconds, proof=False)
 
     def _expected(self, open_: float) -> float:
         """About how many columns lose no more than this: there are the more, the more they may lose."""
@@ -222,24 +234,19 @@ class _Beside:
 class _Job:
     """A run of branch and cut."""
 
-    #: None: the candidates as they are
-    core: Core | None
+    program: Program
     seconds: float
     #: whether no better choice lies outside
     proof: bool
-    problem: Problem | None = None
+    #: columns or candidates in it
+    size: int
+    #: whose columns they are; None: the candidates as they are
+    core: Core | None = None
 
-    @property
-    def program(self) -> Program:
-        if self.core is not None:
-            return whole_program(self.core)
-        assert self.problem is not None  # noqa: S101 - one of the two
-        return program_of(self.problem, whole=True)
-
-    @property
-    def size(self) -> int:
-        return int(
-            self.core.value.size if self.core is not None else self.problem.size if self.problem else 0
+    @staticmethod
+    def of(core: Core, seconds: float, *, proof: bool) -> _Job:
+        return _Job(
+            program=whole_program(core), seconds=seconds, proof=proof, size=int(core.value.size), core=core
         )
 
 

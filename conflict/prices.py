@@ -171,20 +171,23 @@ def settle(
         outer, held = nest[-1]
         box = Box(at=box.at, low=np.maximum(box.low, held.low), high=np.minimum(box.high, held.high))
         inner, shrink = outer.narrowed(box), _SHRINK
-        last = (Here(problem=inner), box)
+        if len(nest) == 1:
+            last = (Here(problem=inner), box)
         tight = inner.size >= _SHRINKING * outer.size or moved > 1
         sorts = _sorts(inner, box, _TIED if tight else _LINEAR)
-        if sorts is not None:
-            best, stuck, columns = relax(sorts[1].core, box)
+        relaxed = relax(sorts[1].core, box) if sorts is not None else None
+        if relaxed is not None:
+            best, stuck, columns = relaxed
         else:
             best, stuck = _descend(inner, box)
             stuck &= _edges(best, box, least, most)
             if stuck.any() and moved and np.mean((box.high - box.low) / units) < _LINEAR_BOX:
                 # where ties make the bound too edgy for a descent, a program on a sample is not misled
                 part = Here(problem=inner).sample(_LINEAR_SAMPLE, seed + len(nest))
-                best, stuck, _ = relax(core_of(part, box), box)
+                told = relax(core_of(part, box), box)
+                best, stuck = told[:2] if told is not None else (best, stuck)
                 shrink = _SHRINK / 3
-        exact = sorts is not None
+        exact = relaxed is not None
         stuck &= _edges(best, box, least, most)
         say(f"prices among {inner.size:,} candidates still open")
         if exact and not stuck.any():

@@ -11,9 +11,9 @@ import numpy as np
 from conflict.greedy import greedy
 from conflict.grid import on_grid
 from conflict.infeasible import contradicts, idle_of
-from conflict.integers import Best, near, search
+from conflict.integers import Best, dust_of, near, search
 from conflict.prices import Prices, bound_of, find_prices, start_of, units_of
-from conflict.problem import Floats, Mask, Problem
+from conflict.problem import Mask, Problem
 from conflict.reply import Box, Crowd, Here
 from conflict.whole import linear_prices, solve_whole
 
@@ -23,6 +23,8 @@ PROVEN = 1e-6
 _SMALL = 3_000
 #: most candidates whose whole is looked at for integers; above, those still open in the widest box
 _POOL = 3_000_000
+#: part of the time that is for prices
+_PRICING = 0.7
 #: most candidates that branch and cut ever gets as they are, when nothing else found a choice
 _WHOLE = 100_000
 
@@ -58,9 +60,7 @@ Stop = Callable[[Progress], bool]
 class Solution:
     """What to do about every candidate, and what is known of it."""
 
-    #: users not in `pool` take their best reply at these prices, [L]
-    settled_at: Floats
-    #: the others; its `origin` says where its candidates are
+    #: users whose integers were decided; its `origin` says where its candidates are
     pool: Problem
     #: what they take, [pool]; None when nothing was found
     chosen: Mask | None
@@ -74,7 +74,7 @@ class Solution:
     trace: tuple[tuple[float, float, float], ...] = ()
 
     def within(self, gap: float) -> bool:
-        return near(self.objective, self.bound, gap, self.pool)
+        return near(self.objective, self.bound, gap, dust_of(self.pool))
 
 
 class _Enough(Exception):
@@ -119,7 +119,6 @@ def solve(
     seconds: float,
     gap: float,
     seed: int,
-    start: Prices | None = None,
     say: Callable[[Progress], None] = lambda _: None,
     stops: tuple[Stop, ...] = (),
 ) -> Solution:
@@ -131,7 +130,7 @@ def solve(
     run = _Run(crowd=crowd, seconds=seconds, gap=gap, seed=seed, watch=watch, end=began + seconds)
     interrupted = False
     try:
-        run.go(start)
+        run.go()
     except _Enough:
         pass
     except KeyboardInterrupt:
@@ -150,30 +149,23 @@ class _Run:
     watch: _Watch
     end: float
     prices: Prices | None = None
-    settled_at: Floats | None = None
     best: Best | None = None
     bound: float = np.inf
     infeasible: bool = False
     method: dict[str, object] = field(default_factory=dict)
 
-    def go(self, start: Prices | None) -> None:
+    def go(self) -> None:
         crowd = self.crowd
         if isinstance(crowd, Here) and crowd.size <= _SMALL:
             self._small(crowd.problem)
             return
-        prices = find_prices(
-            crowd, seed=self.seed, end=self.watch.start + 0.7 * self.seconds, start=start,
-            say=lambda phase: self.watch.step(phase),
-        )  # fmt: skip
+        prices = self._prices(trusting=False)
         if prices.diverging:
             self.watch.step("contradictions")
             if isinstance(crowd, Here) and contradicts(idle_of(crowd.problem), whole=False, end=self.end):
                 self.prices, self.infeasible = prices, True
                 return
-            prices = find_prices(
-                crowd, seed=self.seed, end=self.watch.start + 0.5 * self.seconds, trusting=True,
-                say=lambda phase: self.watch.step(phase),
-            )  # fmt: skip
+            prices = self._prices(trusting=True)
         self.prices = prices
         at = crowd.worth(prices.values)
         self.bound = bound_of(crowd.rules, prices.values, at, crowd.elsewhere)
@@ -181,20 +173,19 @@ class _Run:
         self.method["prices_seconds"] = round(time.monotonic() - self.watch.start, 3)
         self.watch.bound = self.bound
         self.watch.step("choices")
-        pool, box = self._pool(crowd, prices)
+        pool = self._pool(crowd, prices)
         units = units_of(crowd.sample(4_000, self.seed)) if crowd.size else np.zeros(0)
         # −inf: a user's own rules leave no reply
         if self.bound == -np.inf or self.bound < self._least() - 1e-9 * abs(self.bound):
             self.infeasible = True
             return
-        self.settled_at = box.at
         self.best = Best(
             problem=pool, complete=pool.size == crowd.size, bound=self.bound, changed=self.watch.changed,
             asked=self.watch.step,
         )  # fmt: skip
         search(
             self.best, prices.values, np.maximum(units, np.abs(prices.values)), start_of(pool, prices),
-            end=self.end,            gap=self.gap, seed=self.seed, method=self.method,
+            end=self.end, gap=self.gap, seed=self.seed, method=self.method,
         )  # fmt: skip
         if self.best.chosen is None and self.best.complete and pool.size <= _WHOLE:
             self._whole(self.best)
@@ -202,7 +193,6 @@ class _Run:
     def _small(self, problem: Problem) -> None:
         """All at once; then prices, to say what limits are worth."""
         self.best = Best(problem=problem, complete=True, changed=self.watch.changed)
-        self.settled_at = np.zeros(problem.rules.limits)
         values, bound, self.infeasible = linear_prices(problem, seconds=max(0.3 * self.seconds, 0.05))
         self.prices = Prices(values=values, spread=np.zeros(values.size), exact=True)
         if self.infeasible:
@@ -225,17 +215,22 @@ class _Run:
         self.bound = min(self.bound, best.bound)
         self.infeasible = found.infeasible and best.chosen is None
 
-    def _pool(self, crowd: Crowd, prices: Prices) -> tuple[Problem, Box]:
+    def _prices(self, *, trusting: bool) -> Prices:
+        return find_prices(
+            self.crowd, seed=self.seed, end=time.monotonic() + _PRICING * (self.end - time.monotonic()),
+            trusting=trusting, say=self.watch.step,
+        )  # fmt: skip
+
+    def _pool(self, crowd: Crowd, prices: Prices) -> Problem:
         """Whose integers are decided: everybody, or those open in the widest box that is not too large."""
         if isinstance(crowd, Here) and (crowd.size <= _POOL or not prices.levels):
-            at = prices.values
-            return crowd.problem, Box(at=at, low=at, high=at)
+            return crowd.problem
         if not prices.levels:
             at = prices.values
             box = Box(at=at, low=at, high=at)
             self.prices = prices = replace(prices, levels=((crowd.narrowed(box), box),))
         fitting = [level for level in prices.levels if level[0].size <= _POOL]
-        return fitting[0] if fitting else prices.levels[-1]
+        return (fitting or prices.levels)[0 if fitting else -1][0]
 
     def _least(self) -> float:
         """No choice that keeps all limits is worth less."""
@@ -255,7 +250,6 @@ class _Run:
         objective = -np.inf if best is None else best.objective
         bound = min(self.bound, np.inf if best is None else best.bound)
         return Solution(
-            settled_at=empty if self.settled_at is None else self.settled_at,
             pool=best.problem if best is not None else Problem.nothing(self.crowd.rules),
             chosen=None if best is None else best.chosen,
             objective=objective,
