@@ -2,19 +2,22 @@
 
 A source is a DuckDB file (`duckdb://shop.duckdb`) or a folder of Parquet or CSV files
 (`parquet://data`, `csv://data`), relative to the catalog's own folder; a folder's tables are its
-file names. Naive times in a source are in its `timezone`.
+file names; other addresses are those of `insight.sources`, and `elasticsearch://HOST:PORT`, whose tables
+are indices. Naive times in a source are in its `timezone`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 import yaml
 from pydantic import Field
 
-from kernel.clock import parse_zone
+from insight.observed import Profile, load_profile
+from kernel.clock import parse_window, parse_zone
 from kernel.definitions import Frozen, Name, parse
 from kernel.errors import BadInput, NotFound
 from kernel.events import EVENT_COLUMNS, OFFER, PURCHASE_ROLES
@@ -22,6 +25,8 @@ from kernel.ids import fingerprint
 
 Type = Literal["string", "integer", "decimal", "boolean", "date", "datetime"]
 EventRole = Literal["purchase", "treatment", "response"]
+#: how soon the source knows: with its next load, or as it happens
+Freshness = Literal["batch", "real_time"]
 #: what an entity field may say for us: the user's IANA zone; whether the user may be contacted
 FieldRole = Literal["timezone", "consent"]
 #: role of an event → roles that its fields may have, and those that it must have
@@ -31,8 +36,14 @@ EVENT_FIELD_ROLES: dict[str | None, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "treatment": ((OFFER,), (OFFER,)),
     "response": ((OFFER,), (OFFER,)),
 }
+#: what addresses of Elasticsearch begin with; it has a compiler of its own (insight.elastic)
+ELASTIC = "elasticsearch://"
 #: the one entity: unit of choice and of caps
 USER = "user"
+
+
+#: lowest and highest value
+Span = tuple[int | float | datetime | date, int | float | datetime | date]
 
 
 class SourceRoute(Frozen):
@@ -53,6 +64,12 @@ class Labelled(Frozen):
     type: Type
     label: str = ""
     description: str = ""
+    #: the only values it has, where that is known: a test for another is refused
+    values: tuple[str | int | float | bool, ...] | None = None
+    #: lowest and highest that it may be, for whoever writes a condition; nothing is refused for it
+    range: Span | None = None
+    #: what its numbers are in, such as EUR or days
+    unit: str = ""
 
 
 class FieldRoute(Labelled):
@@ -61,16 +78,14 @@ class FieldRoute(Labelled):
     #: source and key column, when they differ from the entity's
     source: str | None = None
     key: str | None = None
-    #: the only values it has, where that is known
-    values: tuple[str | int | float | bool, ...] | None = None
     role: FieldRole | None = None
+    freshness: Freshness = "batch"
 
 
 class EventFieldRoute(Labelled):
     column: str
     #: table that it is read from; absent: the event's own, else the first joined one that has it
     table: str | None = None
-    values: tuple[str | int | float | bool, ...] | None = None
     role: str | None = None
 
 
@@ -90,8 +105,19 @@ class EventRoute(Frozen):
     role: EventRole | None = None
     label: str = ""
     description: str = ""
+    freshness: Freshness = "batch"
+    #: rows come at most so long after they happened, such as 2d; absent: nothing is known about it
+    late: str | None = None
+    #: Elasticsearch: the nested field of the table's documents that holds the events; `time`, `id` and
+    #: columns are then below it. Absent: each document of the table is an event
+    nested: str | None = None
     join: dict[str, LookupRoute] = {}
     fields: dict[Name, EventFieldRoute] = {}
+
+    @property
+    def lateness(self) -> timedelta | None:
+        """`late` as time; None: rows may come however late."""
+        return None if self.late is None else parse_window(self.late, "late")
 
 
 class OfferRoute(Frozen):
@@ -114,6 +140,8 @@ class Catalog(Frozen):
     #: folder that relative addresses start from, and the file's name for messages
     folder: Path = Field(default=Path(), exclude=True)
     file: str = Field(default="catalog", exclude=True)
+    #: what `growth catalog profile --write` saw; None when nobody looked
+    observed: Profile | None = Field(default=None, exclude=True)
 
     @property
     def entity(self) -> EntityRoute:
@@ -183,13 +211,14 @@ def load_catalog(path: Path) -> Catalog:
         raise BadInput(
             f"is not YAML: {getattr(error, 'problem', error)}", where=path.name, field=f"line {line}"
         ) from None
-    return parse_catalog(raw, folder=path.parent, where=path.name)
+    catalog = parse_catalog(raw, folder=path.parent, where=path.name)
+    return catalog.model_copy(update={"observed": load_profile(path)})
 
 
 def parse_catalog(raw: object, *, folder: Path, where: str = "catalog") -> Catalog:
     """The catalog in parsed YAML, relative addresses starting from `folder`. Raises BadInput."""
     if isinstance(raw, Mapping):
-        for name in ("folder", "file"):
+        for name in ("folder", "file", "observed"):
             if name in raw:
                 raise BadInput("is not a known field here", where=where, field=name, value=str(raw[name]))
         raw = {**raw, "folder": folder, "file": where}
@@ -216,6 +245,7 @@ def _check_references(catalog: Catalog) -> None:
     for name in catalog.fields:
         if not name.startswith(f"{USER}.") or len(name) == len(USER) + 1:
             raise BadInput(f"is not named {USER}.SOMETHING", where=where, field="fields", value=name)
+        _check_range(catalog, catalog.fields[name], f"fields.{name}")
     roles = [field.role for field in catalog.fields.values() if field.role]
     for role in roles:
         if roles.count(role) > 1:
@@ -228,10 +258,12 @@ def _check_event(catalog: Catalog, name: str) -> None:
     where, place, event = catalog.file, f"events.{name}", catalog.events[name]
     if event.role and catalog.event_of_role(event.role) != name:
         raise BadInput("is the role of two events", where=where, field=f"{place}.role", value=event.role)
+    _check_event_route(catalog, event, place)
     may, must = EVENT_FIELD_ROLES[event.role]
     taken: set[str] = set()
     for short, field in event.fields.items():
         at = f"{place}.fields.{short}"
+        _check_range(catalog, field, at)
         if short in EVENT_COLUMNS:
             raise BadInput("is a name that every such event uses itself", where=where, field=at)
         if field.table is not None and field.table not in (event.table, *event.join):
@@ -258,3 +290,48 @@ def _check_event(catalog: Catalog, name: str) -> None:
             raise BadInput(
                 f"has role {event.role}, so one of its fields needs role {role}", where=where, field=place
             )
+
+
+def _check_event_route(catalog: Catalog, event: EventRoute, place: str) -> None:
+    try:
+        _ = event.lateness
+    except BadInput as error:
+        raise BadInput(error.problem, where=catalog.file, field=f"{place}.late", value=event.late) from None
+    elastic = event.source in catalog.sources and catalog.sources[event.source].url.startswith(ELASTIC)
+    if event.nested is not None and not elastic:
+        raise BadInput(
+            "is for Elasticsearch only", where=catalog.file, field=f"{place}.nested", value=event.nested
+        )
+    if elastic and event.join:
+        raise BadInput(
+            "Elasticsearch joins nothing",
+            where=catalog.file,
+            field=f"{place}.join",
+            value=", ".join(event.join),
+        )
+
+
+def _check_range(catalog: Catalog, field: Labelled, at: str) -> None:
+    """The ends of a range are of the field's type, and in order."""
+    if field.range is None:
+        return
+    kinds: dict[str, tuple[type, ...]] = {
+        "integer": (int,), "decimal": (int, float), "date": (date,), "datetime": (datetime,),
+    }  # fmt: skip
+    wanted = kinds.get(field.type)
+    low, high = field.range
+    shown = f"{low} … {high}"
+    if wanted is None:
+        raise BadInput(
+            f"is for numbers and times, and the field is {field.type}",
+            where=catalog.file, field=f"{at}.range", value=shown,
+        )  # fmt: skip
+    for end in (low, high):
+        if not isinstance(end, wanted) or (field.type == "date" and isinstance(end, datetime)):
+            raise BadInput(f"is not {field.type}", where=catalog.file, field=f"{at}.range", value=shown)
+    if field.type == "datetime" and None in (getattr(end, "tzinfo", None) for end in (low, high)):
+        raise BadInput("needs a time zone", where=catalog.file, field=f"{at}.range", value=shown)
+    if low > high:  # type: ignore[operator]  # both ends are of one kind by now
+        raise BadInput(
+            "has its low end above its high end", where=catalog.file, field=f"{at}.range", value=shown
+        )
