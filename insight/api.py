@@ -17,7 +17,7 @@ from insight.reading import (
     read_users,
 )
 from insight.selection import select
-from insight.source import source_fingerprint
+from insight.sources.opening import source_fingerprint
 
 __all__ = [
     "Because",

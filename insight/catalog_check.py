@@ -7,7 +7,7 @@ from functools import partial
 
 from insight.catalog import Catalog
 from insight.reading import check_lookups, check_one_row_each
-from insight.source import source_of
+from insight.sources.opening import check_source
 from insight.tables import event_lines, fields, offer_items, users
 from kernel.clock import SystemClock
 from kernel.errors import BadInput, GrowthError
@@ -22,7 +22,7 @@ def check_catalog(catalog: Catalog) -> list[GrowthError]:
     broken: set[str] = set()
     for name in catalog.sources:
         try:
-            source_of(catalog, name)
+            check_source(catalog, name)
         except BadInput as error:
             found.append(error)
             broken.add(name)

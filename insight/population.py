@@ -40,7 +40,8 @@ from insight.conditions import (
 )
 from insight.groups import Group, in_order
 from insight.reading import check_lookups, check_one_row_each, read_users
-from insight.source import Reader, open_source, source_fingerprint
+from insight.sources.opening import open_source, source_fingerprint
+from insight.sources.source import Source
 from kernel.clock import aware
 from kernel.errors import BadInput, NotFound, Stale
 
@@ -237,7 +238,7 @@ class Population:
         if missing:
             self._same_sources()
             with ExitStack() as stack:
-                readers: dict[str, Reader] = {}
+                readers: dict[str, Source] = {}
 
                 def run(source: str, expression: Any) -> pl.DataFrame:
                     if source not in readers:

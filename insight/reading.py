@@ -9,7 +9,7 @@ import ibis
 import polars as pl
 
 from insight.catalog import Catalog
-from insight.source import open_source, repeated_key
+from insight.sources.opening import open_source, repeated_key
 from insight.tables import event_lines, fields, offer_items, users
 from kernel.clock import aware
 from kernel.errors import BadInput

@@ -12,7 +12,7 @@ from typing import Any
 import ibis
 
 from insight.catalog import Catalog, Labelled
-from insight.source import unbound_table
+from insight.sources.opening import unbound_table
 from kernel.errors import BadInput, NotFound
 
 

@@ -1,0 +1,102 @@
+"""From a catalog's names to open sources: their tables as expressions, their keys and their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import ibis
+
+from insight.catalog import Catalog
+from insight.sources.duck import DuckSource
+from insight.sources.source import Place, Source
+from kernel.errors import BadInput, NotFound
+from kernel.ids import fingerprint
+
+KINDS = {"duckdb": DuckSource, "parquet": DuckSource, "csv": DuckSource}
+
+
+def place_of(catalog: Catalog, name: str) -> Place:
+    """Raises BadInput when its address is not understood."""
+    route, field = catalog.sources[name], f"sources.{name}.url"
+    kind, _, rest = route.url.partition("://")
+    if kind not in KINDS or not rest:
+        raise BadInput(
+            "is not duckdb://FILE, parquet://FOLDER or csv://FOLDER",
+            where=catalog.file,
+            field=field,
+            value=route.url,
+        )
+    return Place(
+        name=name, kind=kind, rest=rest, folder=catalog.folder, timezone=route.timezone, where=catalog.file
+    )
+
+
+@contextmanager
+def open_source(catalog: Catalog, name: str) -> Iterator[Source]:
+    """A source of the catalog. Closed afterwards, so that writers may write."""
+    with _opened(place_of(catalog, name)) as source:
+        yield source
+
+
+def check_source(catalog: Catalog, name: str) -> None:
+    """Raises BadInput when its address is not understood or leads nowhere."""
+    with open_source(catalog, name):
+        pass
+
+
+def unbound_table(catalog: Catalog, name: str, table: str, field: str) -> Any:
+    """The table as an unbound Ibis expression. Raises NotFound when the source has none such."""
+    with open_source(catalog, name) as source:
+        return ibis.table(source.schema(table, field), name=table)
+
+
+def repeated_key(catalog: Catalog, name: str, table: str, key: str, field: str) -> object:
+    """A value of `key` that has several rows in the table; None when each has one."""
+    place = place_of(catalog, name)
+    with _opened(place) as source:
+        return _repeated_key(place, table, key, source.version(table, field), field)
+
+
+def table_version(catalog: Catalog, name: str, table: str) -> str:
+    """Of one table of a source; changes whenever its contents may have changed."""
+    with open_source(catalog, name) as source:
+        return source.version(table, f"sources.{name}")
+
+
+def table_versions(catalog: Catalog) -> dict[str, str]:
+    """`source.table` → version, of every table that the catalog names."""
+    found = {}
+    for name in sorted(catalog.sources):
+        with open_source(catalog, name) as source:
+            for table in catalog.tables(name):
+                found[f"{name}.{table}"] = source.version(table, f"sources.{name}")
+    return found
+
+
+def source_fingerprint(catalog: Catalog) -> str:
+    """Of the versions of all tables that the catalog names: 16 digits."""
+    return fingerprint(sorted(table_versions(catalog).items()))
+
+
+@contextmanager
+def _opened(place: Place) -> Iterator[Source]:
+    source = KINDS[place.kind](place)
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+@lru_cache(maxsize=4096)
+def _repeated_key(place: Place, table: str, key: str, version: str, field: str) -> object:
+    with _opened(place) as source:
+        rows = ibis.table(source.schema(table, field), name=table)
+        if key not in rows.columns:
+            raise NotFound("column", key, rows.columns, where=place.where, field=field)
+        rows = rows.select(key=rows[key])
+        counted = rows.filter(rows.key.notnull()).group_by("key").agg(n=ibis._.count())
+        found = source.frame(counted.filter(counted.n > 1).select("key").order_by("key").limit(1))
+    return found["key"][0] if found.height else None
