@@ -34,6 +34,11 @@ class UserDictionary:
         found = self._frame.join(asked, on="user", how="semi")["position"]
         return BitMap(found.to_numpy().astype(np.uint32, copy=False))
 
+    def numbers(self, users: pl.Series) -> pl.Series:
+        """The number of each, UInt32; NULL for ids that are not in the universe."""
+        asked = pl.DataFrame({"user": users}).cast({"user": self.dtype})
+        return asked.join(self._frame, on="user", how="left", maintain_order="left")["position"]
+
     def users(self, members: BitMap) -> pl.Series:
         """The ids of a set, in order."""
         return self._frame["user"].gather(np.asarray(members.to_array(), dtype=np.uint32))

@@ -38,7 +38,7 @@ EVENT_FIELD_ROLES: dict[str | None, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 #: what addresses of Elasticsearch begin with; it has a compiler of its own (insight.elastic)
 ELASTIC = "elasticsearch://"
-#: the one entity: unit of choice and of caps
+#: the entity that is the unit of choice and of caps; others are reached by mappings
 USER = "user"
 
 
@@ -120,6 +120,26 @@ class EventRoute(Frozen):
         return None if self.late is None else parse_window(self.late, "late")
 
 
+class MappingRoute(Frozen):
+    """Which ids of one entity belong to which of another: a table of links."""
+
+    source: str
+    table: str
+    #: entity and column on the one side, such as user
+    from_: Name = Field(alias="from")
+    from_column: str
+    #: entity and column on the other side, such as household
+    to: Name
+    to_column: str
+    #: columns of times between which a link holds: since ≤ T < until
+    since: str | None = None
+    until: str | None = None
+    #: most different `from` that one `to` may have; an id with more is shared, and links nobody
+    most: int = Field(default=8, ge=1)
+    #: most different `to` that one `from` may have; absent: as `most`
+    most_to: int | None = Field(default=None, ge=1)
+
+
 class OfferRoute(Frozen):
     """Which items each offer is for."""
 
@@ -136,6 +156,7 @@ class Catalog(Frozen):
     entities: dict[Name, EntityRoute]
     fields: dict[str, FieldRoute] = {}
     events: dict[Name, EventRoute] = {}
+    mappings: dict[Name, MappingRoute] = {}
     offers: OfferRoute | None = None
     #: folder that relative addresses start from, and the file's name for messages
     folder: Path = Field(default=Path(), exclude=True)
@@ -178,8 +199,13 @@ class Catalog(Frozen):
 
     def field_place(self, name: str) -> tuple[str, str, str]:
         """Source, table and key column of an entity field."""
-        route = self.field(name)
-        return route.source or self.entity.source, route.table, route.key or self.entity.key
+        route, entity = self.field(name), self.entities[name.partition(".")[0]]
+        return route.source or entity.source, route.table, route.key or entity.key
+
+    @property
+    def user_fields(self) -> tuple[str, ...]:
+        """Names of the fields that are the user's own."""
+        return tuple(name for name in self.fields if name.startswith(f"{USER}."))
 
     def tables(self, source: str) -> tuple[str, ...]:
         """The tables that this catalog uses of a source, sorted."""
@@ -187,7 +213,10 @@ class Catalog(Frozen):
 
     def _uses(self) -> Iterator[tuple[str, str, str]]:
         """Each (source, table, place in the file) that is named."""
-        yield self.entity.source, self.entity.table, f"entities.{USER}"
+        for name, entity in self.entities.items():
+            yield entity.source, entity.table, f"entities.{name}"
+        for name, mapping in self.mappings.items():
+            yield mapping.source, mapping.table, f"mappings.{name}"
         for name in self.fields:
             source, table, _ = self.field_place(name)
             yield source, table, f"fields.{name}"
@@ -229,9 +258,14 @@ def parse_catalog(raw: object, *, folder: Path, where: str = "catalog") -> Catal
 
 def _check_references(catalog: Catalog) -> None:
     where = catalog.file
-    if set(catalog.entities) != {USER}:
+    if USER not in catalog.entities:
         value = ", ".join(catalog.entities) or None
-        raise BadInput(f"must be exactly one, named {USER!r}", where=where, field="entities", value=value)
+        raise BadInput(f"must have one named {USER!r}", where=where, field="entities", value=value)
+    for name, mapping in catalog.mappings.items():
+        if mapping.from_ == mapping.to:
+            raise BadInput(
+                "is an entity linked to itself", where=where, field=f"mappings.{name}.to", value=mapping.to
+            )
     for name, source in catalog.sources.items():
         try:
             parse_zone(source.timezone)
@@ -239,13 +273,17 @@ def _check_references(catalog: Catalog) -> None:
             raise BadInput(
                 error.problem, where=where, field=f"sources.{name}.timezone", value=source.timezone
             ) from None
+    for name in catalog.fields:
+        entity, _, short = name.partition(".")
+        if entity not in catalog.entities or not short:
+            names = " or ".join(f"{each}.SOMETHING" for each in catalog.entities)
+            raise BadInput(f"is not named {names}", where=where, field="fields", value=name)
+        if catalog.fields[name].role and entity != USER:
+            raise BadInput(f"is for fields of {USER}", where=where, field=f"fields.{name}.role")
+        _check_range(catalog, catalog.fields[name], f"fields.{name}")
     for name, _, place in catalog._uses():
         if name not in catalog.sources:
             raise NotFound("source", name, catalog.sources, where=where, field=f"{place}.source")
-    for name in catalog.fields:
-        if not name.startswith(f"{USER}.") or len(name) == len(USER) + 1:
-            raise BadInput(f"is not named {USER}.SOMETHING", where=where, field="fields", value=name)
-        _check_range(catalog, catalog.fields[name], f"fields.{name}")
     roles = [field.role for field in catalog.fields.values() if field.role]
     for role in roles:
         if roles.count(role) > 1:

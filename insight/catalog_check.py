@@ -8,7 +8,7 @@ from functools import partial
 from insight.catalog import Catalog
 from insight.reading import check_lookups, check_one_row_each
 from insight.sources.opening import check_source
-from insight.tables import event_lines, fields, offer_items, users
+from insight.tables import event_lines, fields, mapping_links, offer_items, users
 from kernel.clock import SystemClock
 from kernel.errors import BadInput, GrowthError
 
@@ -49,5 +49,7 @@ def _checks(catalog: Catalog) -> Iterator[tuple[str, Callable[[], object]]]:
         for short in event.fields:
             yield event.source, partial(event_lines, catalog, name, [short])
         yield event.source, partial(check_lookups, catalog, name)
+    for name, mapping in catalog.mappings.items():
+        yield mapping.source, partial(mapping_links, catalog, name, SystemClock().now())
     if catalog.offers is not None:
         yield catalog.offers.source, partial(offer_items, catalog)

@@ -7,7 +7,7 @@ such a value: no query asks the clock. Semantics: see `insight.conditions`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,12 +23,14 @@ from insight.conditions import (
     FieldTest,
     InOrder,
     Leaf,
+    LinkedFields,
     NotFollowed,
     Step,
     Test,
     ends,
     evaluate,
 )
+from insight.identities import Merges
 from insight.tables import event_lines, fields
 
 #: runs an expression on a source: (source name, expression) → frame
@@ -45,6 +47,8 @@ class LeafCompiler:
     as_of: datetime
     #: k: only one user in k, by hash
     every: int = 1
+    #: where there are any, only the lines of merged people are read, as lines of their survivors
+    merges: Merges = field(default_factory=Merges)
 
     def members(self, leaf: Leaf, run: Run) -> tuple[pl.Series, bool]:
         """Users, and whether they are the members (True) or all that are not (False)."""
@@ -52,6 +56,10 @@ class LeafCompiler:
             return self._in_order(leaf, run), True
         if isinstance(leaf, NotFollowed):
             return self._not_followed(leaf, run), True
+        if isinstance(leaf, LinkedFields):
+            from insight.linked import by_entity  # it needs this module's tests of columns
+
+            return by_entity(leaf, self.catalog, self.as_of, run, self.merges.frame)
         source, expression, inside = self.expression(leaf)
         return run(source, expression)["user"], inside
 
@@ -129,6 +137,9 @@ class LeafCompiler:
         """Lines of an event in the window that fulfil the step's filter."""
         filtered = [end.field for end in ends(step.where) if isinstance(end, FieldTest)] if step.where else []
         lines = event_lines(self.catalog, step.event, dict.fromkeys([*wanted, *filtered]), self.every)
+        if self.merges:
+            lines = lines.filter(lines["user"].isin(self.merges.people))
+            lines = lines.mutate(user=lines["user"].substitute(dict(self.merges.survivors)))
         tests = [lines["at"] <= ibis.literal(self.as_of)]
         if within is not None:
             tests.append(lines["at"] > ibis.literal(self.as_of - within))

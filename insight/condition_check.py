@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -19,13 +20,16 @@ from insight.conditions import (
     InGroup,
     InOrder,
     Leaf,
+    Linked,
+    LinkedFields,
     Not,
     NotFollowed,
     Step,
     Test,
-    ends,
     evaluate,
+    parents_first,
 )
+from insight.mapping import far_end
 from kernel.clock import parse_date, parse_instant
 from kernel.errors import BadInput, NotFound
 
@@ -38,15 +42,55 @@ _LONGEST = timedelta(days=73_000)
 
 def check_condition(condition: Condition, catalog: Catalog, where: str = "") -> None:
     """Raises BadInput for the first leaf that the catalog cannot answer. Groups are the caller's."""
-    for end in ends(condition):
-        if not isinstance(end, InGroup):
-            check_leaf(end, catalog, where)
+    for node in parents_first(condition):
+        if isinstance(node, Linked):
+            check_linked(node, node.part, catalog, where)
+        elif not isinstance(node, AllOf | AnyOf | Not | InGroup):
+            check_leaf(node, catalog, where)
+
+
+def check_linked(node: Linked, part: Condition, catalog: Catalog, where: str = "") -> Linked:
+    """The node over a checked part, its count a whole number. Raises BadInput, NotFound."""
+    far_end(catalog, node.via, where)
+    return replace(node, part=part, test=_counted(node.test, where))
+
+
+def _counted(test: Test | None, where: str) -> Test | None:
+    return test and _typed(test, "integer", None, where, "count of those linked")
+
+
+def _linked_fields(leaf: LinkedFields, catalog: Catalog, where: str) -> LinkedFields:
+    entity = far_end(catalog, leaf.via, where)
+
+    def of_entity(end: Leaf | InGroup) -> Condition:
+        assert isinstance(end, FieldTest)  # noqa: S101  the parser lets nothing else in
+        route = catalog.field(end.field, where)
+        if not end.field.startswith(f"{entity}."):
+            raise BadInput(f"is no field of {entity}, to which this `via` leads", where=where, field="field",
+                           value=end.field)  # fmt: skip
+        return replace(end, test=_typed(end.test, route.type, route.values, where, end.field))
+
+    return replace(leaf, part=_rebuilt(leaf.part, of_entity), test=_counted(leaf.test, where))
+
+
+def _rebuilt(condition: Condition, end: Callable[[Leaf | InGroup], Condition]) -> Condition:
+    """The same tree over other ends."""
+    return evaluate(
+        condition,
+        end=end,
+        every=lambda parts: AllOf(parts=tuple(parts)),
+        some=lambda parts: AnyOf(parts=tuple(parts)),
+        opposite=lambda part: Not(part=part),
+    )
 
 
 def check_leaf(leaf: Leaf, catalog: Catalog, where: str = "") -> Leaf:
     """The leaf with short event field names and typed values. Raises BadInput, NotFound."""
     if isinstance(leaf, FieldTest):
         route = catalog.field(leaf.field, where)
+        if not leaf.field.startswith("user."):
+            problem = "is no field of user; reach it by `via`"
+            raise BadInput(problem, where=where, field="field", value=leaf.field)
         return replace(leaf, test=_typed(leaf.test, route.type, route.values, where, leaf.field))
     if isinstance(leaf, InOrder):
         _short_enough(leaf.within, "within", where)
@@ -66,6 +110,8 @@ def check_leaf(leaf: Leaf, catalog: Catalog, where: str = "") -> Leaf:
         _short_enough(leaf.older_than, "older_than", where)
         _short_enough(leaf.newer_than, "newer_than", where)
         return replace(leaf, step=_step(leaf.step, catalog, where))
+    if isinstance(leaf, LinkedFields):
+        return _linked_fields(leaf, catalog, where)
     return _event(leaf, catalog, where)
 
 
@@ -102,16 +148,7 @@ def _step(step: Step, catalog: Catalog, where: str) -> Step:
         test = _typed(end.test, route.type, route.values, where, f"{step.event}.{short}")
         return FieldTest(field=short, test=test)
 
-    return replace(
-        step,
-        where=evaluate(
-            step.where,
-            end=line,
-            every=lambda parts: AllOf(parts=tuple(parts)),
-            some=lambda parts: AnyOf(parts=tuple(parts)),
-            opposite=lambda part: Not(part=part),
-        ),
-    )
+    return replace(step, where=_rebuilt(step.where, line))
 
 
 def _short_enough(window: timedelta | None, name: str, where: str) -> None:

@@ -11,6 +11,7 @@ from insight.conditions import (
     AGGREGATES,
     FIELD_OPS,
     NUMBER_OPS,
+    QUANTIFIERS,
     AllOf,
     AnyOf,
     Condition,
@@ -19,10 +20,13 @@ from insight.conditions import (
     FieldTest,
     InGroup,
     InOrder,
+    Linked,
+    LinkedFields,
     Not,
     NotFollowed,
     Step,
     Test,
+    ends,
 )
 from kernel.clock import parse_window
 from kernel.errors import BadInput, NotFound
@@ -33,7 +37,9 @@ MOST_DEEP, MOST_DEEP_FILTER = 500, 30
 MOST_NODES = 20_000
 #: most values in one `in`
 MOST_VALUES = 10_000
-_FORMS = ("all", "any", "not", "field", "sequence", "group", "event")
+#: most mappings in one `via`
+MOST_STEPS = 4
+_FORMS = ("via", "all", "any", "not", "field", "sequence", "group", "event")
 
 
 def parse_condition(raw: object, where: str = "", at: str = "where", deepest: int = MOST_DEEP) -> Condition:
@@ -64,6 +70,8 @@ def _parse(raw: object, where: str, at: str, *, deepest: int, filtering: bool) -
             built[i] = AnyOf(parts=parts_built)
         elif form == "not":
             built[i] = Not(part=parts_built[0])
+        elif form == "via":
+            built[i] = _via(node, parts_built[0], where, path)
         else:
             built[i] = _leaf(form, node, where, path)
     root = built[0]
@@ -80,6 +88,8 @@ def _open(node: object, where: str, path: str, filtering: bool) -> tuple[str, li
     if form is None:
         allowed = ", ".join(forms)
         raise BadInput(f"has none of {allowed}", where=where, field=path, value=_short(dict(node)))
+    if form == "via":
+        return form, [_quantified(node, where, path)[1]]
     if form not in ("all", "any", "not"):
         return form, []
     _only(node, (form,), where, path)
@@ -91,6 +101,40 @@ def _open(node: object, where: str, path: str, filtering: bool) -> tuple[str, li
             "is not a list of conditions", where=where, field=f"{path}.{form}", value=_short(parts)
         )
     return form, list(parts)
+
+
+def _quantified(node: Any, where: str, path: str) -> tuple[str, object]:
+    """Which of any, all and count a `via` has, and what it asks."""
+    found = [name for name in QUANTIFIERS if name in node]
+    if len(found) != 1:
+        raise BadInput(
+            f"needs one of {', '.join(QUANTIFIERS)}", where=where, field=path, value=_short(dict(node))
+        )
+    return found[0], node[found[0]]
+
+
+def _via(node: Any, part: Condition, where: str, path: str) -> Condition:
+    quantifier, _ = _quantified(node, where, path)
+    counted = ("op", "value") if quantifier == "count" else ()
+    _only(node, ("via", quantifier, "others", *counted), where, path)
+    via = node["via"] if isinstance(node["via"], list | tuple) else [node["via"]]
+    if not 0 < len(via) <= MOST_STEPS or not all(isinstance(name, str) for name in via):
+        problem = f"is not a mapping, nor a list of 1 to {MOST_STEPS}"
+        raise BadInput(problem, where=where, field=f"{path}.via", value=_short(node["via"]))
+    others = node.get("others", False)
+    if not isinstance(others, bool):
+        raise BadInput("is not true or false", where=where, field=f"{path}.others", value=_short(others))
+    test = _test(node, NUMBER_OPS, where, path) if counted else None
+    about = {end.field.partition(".")[0] for end in ends(part) if isinstance(end, FieldTest)} - {"user"}
+    if not about:
+        return Linked(via=tuple(via), quantifier=quantifier, part=part, others=others, test=test)
+    alike = all(isinstance(end, FieldTest) and end.field.startswith(f"{min(about)}.") for end in ends(part))
+    if len(about) > 1 or not alike:
+        problem = f"asks {min(about)} and others at once; give each a `via` of its own"
+        raise BadInput(problem, where=where, field=f"{path}.{quantifier}")
+    if others:
+        raise BadInput(f"is for users, not for {min(about)}", where=where, field=f"{path}.others", value=True)
+    return LinkedFields(via=tuple(via), quantifier=quantifier, part=part, test=test)
 
 
 def _leaf(form: str, node: Any, where: str, path: str) -> Condition:

@@ -14,6 +14,8 @@ from insight.conditions import (
     FieldTest,
     InGroup,
     InOrder,
+    Linked,
+    LinkedFields,
     Not,
     Step,
     Test,
@@ -52,21 +54,37 @@ def phrase(node: Condition) -> str:
         return f"{node.which} {_step(node.step)} {' and '.join(parts)}"
     if isinstance(node, InOrder):
         return f"{', then '.join(_step(step) for step in node.steps)}{_within(node.within)}"
+    if isinstance(node, Linked | LinkedFields):
+        return _linked(node)
     followed = f"not followed by {_step(node.by)} within {_span(node.within)}"
     return f"{_step(node.step)}{_within(node.during)} {followed}"
+
+
+def _linked(node: Linked | LinkedFields) -> str:
+    who = f"{'others' if isinstance(node, Linked) and node.others else 'those'} via {' and '.join(node.via)}"
+    asked = _whole(node.part)
+    if node.test is not None:
+        return f"number of {who} where {asked} {_test(node.test)}"
+    return f"{node.quantifier} of {who}: {asked}"
+
+
+def _whole(condition: Condition) -> str:
+    """The whole of a condition in one line."""
+    told: str = evaluate(
+        condition,
+        end=phrase,
+        every=lambda parts: _joined(parts, "and"),
+        some=lambda parts: _joined(parts, "or"),
+        opposite=lambda part: f"not {part}",
+        through=lambda linked, _: _linked(linked),
+    )
+    return told
 
 
 def _step(step: Step) -> str:
     if step.where is None:
         return step.event
-    kept: str = evaluate(
-        step.where,
-        end=phrase,
-        every=lambda parts: _joined(parts, "and"),
-        some=lambda parts: _joined(parts, "or"),
-        opposite=lambda part: f"not {part}",
-    )
-    return f"{step.event} where {kept}"
+    return f"{step.event} where {_whole(step.where)}"
 
 
 def _joined(parts: Sequence[str], word: str) -> str:

@@ -19,6 +19,15 @@ All meaning is two-valued: at every instant every existing user either fulfils a
 - **Not followed**: `{event: A, not_followed_by: B, within: 7d}`: some A at t ≤ T − 7 d, so that the
   time to follow has passed, without any B in (t, t + 7 d]. `during: 30d` keeps A within (T − 30 d, T].
 - **Group**: membership in another group as of the same instant.
+- **Via** `{via: household, any: C}`: a mapping links users to entities; her circle is every user of the
+  universe who shares one of them with her, herself included, or not with `others: true`. `any`: somebody in
+  it fulfils C. `all`: there is somebody in it, and everybody fulfils C. `{count: C, op: ge, value: 2}`: so
+  many different ones fulfil C. Without a link the circle is empty: `any` and `all` fail, the count is 0.
+  Where C speaks of an entity's own fields (`device.os`), it is asked of the entities that she is linked to
+  instead; one without a row there has NULLs. `via: [bought, sold_by]` goes through one mapping after the
+  other. A link holds at T when since ≤ T < until (no `until`: not ended; no `since` where the mapping has
+  that column: never). An id with more different partners than the mapping's `most` (`most_to` on its `to`
+  side) is a shared device, not a person: none of its links counts, and that is reported.
 """
 
 from __future__ import annotations
@@ -28,6 +37,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
+from kernel.errors import BadInput
 from kernel.ids import short_id
 
 FIELD_OPS = (
@@ -37,6 +47,7 @@ NUMBER_OPS = ("eq", "ne", "in", "not_in", "lt", "le", "gt", "ge", "between")
 #: a test that NULL fulfils → the one whose complement it is
 OPPOSITE = {"ne": "eq", "not_in": "in", "is_null": "not_null"}
 AGGREGATES = ("count", "sum", "avg", "min", "max", "distinct")
+QUANTIFIERS = ("any", "all", "count")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +137,35 @@ class Not:
     part: Condition
 
 
-Leaf = FieldTest | EventTest | EventAge | InOrder | NotFollowed
-Condition = Leaf | InGroup | AllOf | AnyOf | Not
+@dataclass(frozen=True, kw_only=True)
+class Linked:
+    """What the users say who share a linked entity with her."""
+
+    #: mappings, from the user outwards
+    via: tuple[str, ...]
+    #: one of QUANTIFIERS
+    quantifier: str
+    #: asked of each user of the circle
+    part: Condition
+    #: without herself
+    others: bool = False
+    #: of how many fulfil it; for count only
+    test: Test | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkedFields:
+    """What the entities that she is linked to say by their own fields."""
+
+    via: tuple[str, ...]
+    quantifier: str
+    #: field tests of that one entity, with all, any and not
+    part: Condition
+    test: Test | None = None
+
+
+Leaf = FieldTest | EventTest | EventAge | InOrder | NotFollowed | LinkedFields
+Condition = Leaf | InGroup | AllOf | AnyOf | Not | Linked
 Value = TypeVar("Value")
 
 
@@ -140,7 +178,7 @@ def branches(condition: Condition) -> tuple[Condition, ...]:
     """The conditions directly below one; none below a leaf or a group."""
     if isinstance(condition, AllOf | AnyOf):
         return condition.parts
-    return (condition.part,) if isinstance(condition, Not) else ()
+    return (condition.part,) if isinstance(condition, Not | Linked) else ()
 
 
 def parents_first(condition: Condition) -> list[Condition]:
@@ -153,7 +191,7 @@ def parents_first(condition: Condition) -> list[Condition]:
 
 def ends(condition: Condition) -> list[Leaf | InGroup]:
     """The leaves and group references of the tree."""
-    return [node for node in parents_first(condition) if not isinstance(node, AllOf | AnyOf | Not)]
+    return [node for node in parents_first(condition) if not isinstance(node, AllOf | AnyOf | Not | Linked)]
 
 
 def evaluate(
@@ -163,8 +201,10 @@ def evaluate(
     every: Callable[[Sequence[Value]], Value],
     some: Callable[[Sequence[Value]], Value],
     opposite: Callable[[Value], Value],
+    through: Callable[[Linked, Value], Value] | None = None,
 ) -> Value:
-    """The tree's value from its ends' values, by all (`every`), any (`some`) and not (`opposite`)."""
+    """The tree's value from its ends' values, by all (`every`), any (`some`), not (`opposite`) and via
+    (`through`; without it, BadInput for a tree that has one)."""
     values: dict[int, Value] = {}
     for node in reversed(parents_first(condition)):
         below = [values[id(part)] for part in branches(node)]
@@ -174,6 +214,10 @@ def evaluate(
             values[id(node)] = some(below)
         elif isinstance(node, Not):
             values[id(node)] = opposite(below[0])
+        elif isinstance(node, Linked):
+            if through is None:
+                raise BadInput("cannot be asked here", field="via", value=", ".join(node.via))
+            values[id(node)] = through(node, below[0])
         else:
             values[id(node)] = end(node)
     return values[id(condition)]

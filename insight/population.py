@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
-from typing import Any
 
 import polars as pl
 from pyroaring import BitMap
@@ -21,7 +19,7 @@ from pyroaring import BitMap
 from insight.bitmaps import LeafCache, UserDictionary
 from insight.catalog import Catalog
 from insight.compile import LeafCompiler
-from insight.condition_check import check_leaf
+from insight.condition_check import check_leaf, check_linked
 from insight.condition_text import phrase
 from insight.conditions import (
     AllOf,
@@ -31,22 +29,28 @@ from insight.conditions import (
     InGroup,
     InOrder,
     Leaf,
+    Linked,
+    LinkedFields,
     Not,
     NotFollowed,
     branches,
     ends,
     evaluate,
     leaf_id,
+    parents_first,
 )
 from insight.groups import Group, in_order
-from insight.reading import check_lookups, check_one_row_each, read_users
-from insight.sources.opening import open_source, source_fingerprint
-from insight.sources.source import Source
+from insight.identities import Merges, Renumbered, corrected
+from insight.linked import Circles
+from insight.mapping import read_links
+from insight.reading import answering, check_lookups, check_one_row_each, read_users
+from insight.sources.opening import source_fingerprint
 from kernel.clock import aware
 from kernel.errors import BadInput, NotFound, Stale
 
 #: a group by name, as a definition, or a bare condition
 Wanted = str | Group | Condition
+NOBODY = Merges()
 #: users that a sample aims at, and the universe from which on an estimate samples
 SAMPLE, SAMPLE_ABOVE = 200_000, 5_000_000
 
@@ -95,6 +99,7 @@ class Population:
         pinned: Mapping[str, pl.Series] | None = None,
         cache: LeafCache | None = None,
         every: int = 1,
+        merges: Merges = NOBODY,
     ) -> None:
         self.catalog, self.as_of = catalog, aware(as_of, "as_of")
         self.groups, self.pinned = dict(groups or {}), dict(pinned or {})
@@ -103,7 +108,11 @@ class Population:
         self.source_fingerprint = source_fingerprint(catalog)
         self._version = (catalog.fingerprint, self.source_fingerprint, self.as_of, every)
         self.dictionary = UserDictionary(read_users(catalog, self.as_of, every=every)["user"])
-        self.universe = self.dictionary.all()
+        self.merges = merges
+        self._merged = Renumbered.of(merges, self.dictionary.numbers)
+        self._circles: dict[tuple[str, ...], Circles] = {}
+        self._everyone = self.dictionary.all()
+        self.universe = self._merged.alias(self._everyone)
 
     def members(self, wanted: Wanted) -> BitMap:
         """The users who belong, as numbers of `dictionary`. Raises BadInput, NotFound, Stale."""
@@ -121,10 +130,22 @@ class Population:
         begun = time.perf_counter()
         plan = self._plan(wanted)
         known = self._known(plan)
-        if not known and len(self.universe) > sample_above:
+        # a circle reaches outside any sample
+        whole = any(
+            isinstance(node, Linked)
+            for each in (plan[0], *plan[1].values())
+            for node in parents_first(each)
+        )
+        if not known and not whole and len(self.universe) > sample_above:
             every = math.ceil(len(self.universe) / sample_size)
             sample = Population(
-                self.catalog, self.as_of, self.groups, pinned=self.pinned, cache=self._cache, every=every
+                self.catalog,
+                self.as_of,
+                self.groups,
+                pinned=self.pinned,
+                cache=self._cache,
+                every=every,
+                merges=self.merges,
             )
             if len(sample.universe):
                 count, low, high = wilson(
@@ -153,9 +174,10 @@ class Population:
                 every=all,
                 some=any,
                 opposite=lambda part: not part,
+                through=lambda linked, _: position in self._algebra(linked, sets),
             )
             lines.append(Because(depth=depth, text=phrase(node), holds=holds))
-            parts: Sequence[Condition] = branches(node)
+            parts: Sequence[Condition] = () if isinstance(node, Linked) else branches(node)
             if isinstance(node, InGroup) and not self._is_pinned(node.group):
                 parts = (below[node.group],)
             waiting.extend((part, depth + 1) for part in reversed(parts))
@@ -198,10 +220,11 @@ class Population:
             every=lambda parts: AllOf(parts=tuple(parts)),
             some=lambda parts: AnyOf(parts=tuple(parts)),
             opposite=lambda part: Not(part=part),
+            through=lambda node, part: check_linked(node, part, self.catalog, where),
         )
 
     def _members(self, condition: Condition, below: dict[str, Condition]) -> BitMap:
-        return _algebra(condition, self._sets(condition, below), self.universe)
+        return self._algebra(condition, self._sets(condition, below))
 
     def _sets(self, condition: Condition, below: dict[str, Condition]) -> dict[str, BitMap]:
         """Members of every leaf (by its id) and of every group (by `group NAME`) that is needed."""
@@ -211,9 +234,9 @@ class Population:
         )
         for name, each in below.items():
             if self._is_pinned(name):
-                sets[f"group {name}"] = self.dictionary.positions(self.pinned[name])
+                sets[f"group {name}"] = self._merged.alias(self.dictionary.positions(self.pinned[name]))
             else:
-                sets[f"group {name}"] = _algebra(each, sets, self.universe)
+                sets[f"group {name}"] = self._algebra(each, sets)
         return sets
 
     def _needed(self, condition: Condition, below: dict[str, Condition]) -> list[Leaf]:
@@ -237,32 +260,65 @@ class Population:
                 missing[name] = leaf
         if missing:
             self._same_sources()
-            with ExitStack() as stack:
-                readers: dict[str, Source] = {}
-
-                def run(source: str, expression: Any) -> pl.DataFrame:
-                    if source not in readers:
-                        readers[source] = stack.enter_context(open_source(self.catalog, source))
-                    return readers[source].frame(expression)
-
+            with answering(self.catalog) as run:
                 compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, every=self._every)
                 for name, leaf in missing.items():
                     self._check_rows(leaf)
                     found, inside = compiler.members(leaf, run)
                     positions = self.dictionary.positions(found)
-                    sets[name] = positions if inside else self.universe - positions
+                    sets[name] = positions if inside else self._everyone - positions
             self._same_sources()
             for name in missing:
                 self._cache.put((name, *self._version), sets[name])
-        return sets
+        return self._corrected(leaves, sets) if self.merges else sets
+
+    def _corrected(self, leaves: Sequence[Leaf], sets: Mapping[str, BitMap]) -> dict[str, BitMap]:
+        """The leaves with merged ids as one person each."""
+        with answering(self.catalog) as run:
+            compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, merges=self.merges)
+            return {
+                leaf_id(leaf): corrected(
+                    leaf,
+                    sets[leaf_id(leaf)],
+                    self._merged,
+                    self._everyone,
+                    lambda leaf: compiler.members(leaf, run),
+                    self.dictionary.positions,
+                )
+                for leaf in leaves
+            }
+
+    def _algebra(self, condition: Condition, sets: Mapping[str, BitMap]) -> BitMap:
+        return evaluate(
+            condition,
+            end=lambda end: sets[_set_name(end)],
+            every=lambda parts: reduce(lambda a, b: a & b, parts),
+            some=lambda parts: reduce(lambda a, b: a | b, parts),
+            opposite=lambda part: self.universe - part,
+            through=self._through,
+        )
+
+    def _through(self, node: Linked, part: BitMap) -> BitMap:
+        if node.via not in self._circles:
+            with answering(self.catalog) as run:
+                links = read_links(self.catalog, node.via, self.as_of, run, self.merges.frame)
+            numbers = self.dictionary.numbers(links.pairs["user"])
+            self._circles[node.via] = Circles.of(links, numbers, self.universe)
+        return self._circles[node.via].fulfilling(node, part, self.universe)
 
     def _same_sources(self) -> None:
         if source_fingerprint(self.catalog) != self.source_fingerprint:
             raise Stale("the sources have changed since this population was read; read it again")
 
-    def _check_rows(self, leaf: Leaf) -> None:
+    def _check_rows(self, leaf: Leaf | InGroup) -> None:
+        if isinstance(leaf, InGroup):
+            return
         if isinstance(leaf, FieldTest):
             check_one_row_each(self.catalog, leaf.field)
+            return
+        if isinstance(leaf, LinkedFields):
+            for end in ends(leaf.part):
+                self._check_rows(end)
             return
         steps = leaf.steps if isinstance(leaf, InOrder) else (leaf.step,)
         for step in (*steps, leaf.by) if isinstance(leaf, NotFollowed) else steps:
@@ -276,16 +332,6 @@ def wilson(hits: int, sample: int, universe: int) -> tuple[int, int, int]:
     half = z / (1 + z * z / sample) * math.sqrt(share * (1 - share) / sample + z * z / (4 * sample * sample))
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return round(share * universe), math.floor(low * universe), math.ceil(high * universe)
-
-
-def _algebra(condition: Condition, sets: Mapping[str, BitMap], universe: BitMap) -> BitMap:
-    return evaluate(
-        condition,
-        end=lambda end: sets[_set_name(end)],
-        every=lambda parts: reduce(lambda a, b: a & b, parts),
-        some=lambda parts: reduce(lambda a, b: a | b, parts),
-        opposite=lambda part: universe - part,
-    )
 
 
 def _set_name(end: Leaf | InGroup) -> str:

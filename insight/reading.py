@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from typing import Any
 
 import ibis
 import polars as pl
 
 from insight.catalog import Catalog
 from insight.sources.opening import open_source, repeated_key
+from insight.sources.source import Source
 from insight.tables import event_lines, fields, offer_items, users
 from kernel.clock import aware
 from kernel.errors import BadInput
 from kernel.events import EVENT_COLUMNS, INSTANT, OFFER, PURCHASE_ROLES
+
+
+@contextmanager
+def answering(catalog: Catalog) -> Iterator[Callable[[str, Any], pl.DataFrame]]:
+    """Runs (source name, expression) → frame; each source is opened once, when first asked."""
+    with ExitStack() as stack:
+        opened: dict[str, Source] = {}
+
+        def run(source: str, expression: Any) -> pl.DataFrame:
+            if source not in opened:
+                opened[source] = stack.enter_context(open_source(catalog, source))
+            return opened[source].frame(expression)
+
+        yield run
 
 
 def read_users(catalog: Catalog, as_of: datetime, *, every: int = 1) -> pl.DataFrame:
@@ -28,7 +45,7 @@ def read_fields(catalog: Catalog, names: Sequence[str] | None = None) -> pl.Data
 
     Raises BadInput when a user has more than one row in one of them.
     """
-    names = list(catalog.fields) if names is None else list(dict.fromkeys(names))
+    names = list(catalog.user_fields) if names is None else list(dict.fromkeys(names))
     places: dict[tuple[str, str, str], list[str]] = {}
     for name in names:
         places.setdefault(catalog.field_place(name), []).append(name)

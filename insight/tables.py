@@ -32,11 +32,15 @@ def users(catalog: Catalog, as_of: datetime, every: int = 1) -> Any:
 
 
 def fields(catalog: Catalog, names: Iterable[str], every: int = 1) -> Any:
-    """[user, each name]: rows of the one table that holds all `names`, under their catalog names."""
+    """[user, each name]: rows of the one table that holds all `names`, under their catalog names.
+
+    `user` is the id of whichever entity the fields are of.
+    """
     names = list(names)
     source, table_name, key = catalog.field_place(names[0])
     table = unbound_table(catalog, source, table_name, f"fields.{names[0]}.table")
-    user = _user(catalog, table, key, f"fields.{names[0]}.key")
+    id_of = _user if names[0].startswith("user.") else _identifier
+    user = id_of(catalog, table, key, f"fields.{names[0]}.key")
     columns = {
         name: _typed(catalog, table, catalog.fields[name].column, catalog.fields[name], f"fields.{name}")
         for name in names
@@ -107,6 +111,31 @@ def offer_items(catalog: Catalog) -> Any:
         item=_identifier(catalog, table, route.item, "offers.item"),
     ).distinct()
     return pairs.filter(pairs.offer.notnull(), pairs.item.notnull())
+
+
+def mapping_links(catalog: Catalog, name: str, as_of: datetime) -> Any:
+    """[from, to]: the links of a mapping that hold at `as_of` (aware), each once, both ids known."""
+    route, place = catalog.mappings[name], f"mappings.{name}"
+    table = unbound_table(catalog, route.source, route.table, f"{place}.table")
+
+    def ids(entity: str, column: str, side: str) -> Any:
+        return (_user if entity == "user" else _identifier)(catalog, table, column, f"{place}.{side}_column")
+
+    columns = {
+        "from": ids(route.from_, route.from_column, "from"),
+        "to": ids(route.to, route.to_column, "to"),
+    }
+    if route.since is not None:
+        columns["since"] = _instant(catalog, table, route.since, f"{place}.since")
+    if route.until is not None:
+        columns["until"] = _instant(catalog, table, route.until, f"{place}.until")
+    links, at = table.select(**columns), ibis.literal(as_of)
+    tests = [links["from"].notnull(), links["to"].notnull()]
+    if route.since is not None:
+        tests.append(links.since <= at)
+    if route.until is not None:
+        tests.append(links.until.isnull() | (links.until > at))
+    return links.filter(*tests).select("from", "to").distinct()
 
 
 def _home(

@@ -4,7 +4,12 @@ It shares no code with `insight`. A world is
 
     {"users": [{"id", "since"}], "fields": {id: {name: value}}, "events": {name: [line]}}
 
-where a line is {"user", "at", "id" (or absent), each field}. Times are aware.
+where a line is {"user", "at", "id" (or absent), each field}. Times are aware. For `via` it also has
+
+    {"mappings": {name: {"from", "to", "most", "most_to", "links": [{"from", "to", "since", "until"}]}},
+     "others": {entity: {id: {field: value}}}}
+
+and for merged users {"merged": {id: survivor}}, each survivor merged into nobody.
 """
 
 from __future__ import annotations
@@ -17,8 +22,16 @@ UNITS = {"h": timedelta(hours=1), "d": timedelta(hours=24)}
 
 
 def members(world: dict[str, Any], groups: dict[str, Any], at: datetime, condition: Any) -> set[Any]:
-    universe = {row["id"] for row in world["users"] if row["id"] is not None and _since(row, at)}
+    universe = everybody(world, at)
     return {user for user in universe if fulfils(world, groups, at, condition, user)}
+
+
+def everybody(world: dict[str, Any], at: datetime) -> set[Any]:
+    return {person(world, row["id"]) for row in world["users"] if row["id"] is not None and _since(row, at)}
+
+
+def person(world: dict[str, Any], user: Any) -> Any:
+    return world.get("merged", {}).get(user, user)
 
 
 def _since(row: dict[str, Any], at: datetime) -> bool:
@@ -26,6 +39,8 @@ def _since(row: dict[str, Any], at: datetime) -> bool:
 
 
 def fulfils(world: dict[str, Any], groups: dict[str, Any], at: datetime, condition: Any, user: Any) -> bool:
+    if "via" in condition:
+        return _via(world, groups, at, condition, user)
     if "all" in condition:
         return all(fulfils(world, groups, at, part, user) for part in condition["all"])
     if "any" in condition:
@@ -71,7 +86,9 @@ def lines(
     """A user's lines of an event, up to `at`, in the window, that pass the step's filter."""
     found = []
     for line in world["events"][step["event"]]:
-        if line["user"] != user or line["at"] is None or line["at"] > at or line.get("id", 0) is None:
+        if line["at"] is None or line["at"] > at or line.get("id", 0) is None:
+            continue
+        if person(world, line["user"]) != user:
             continue
         if within is not None and line["at"] <= at - span(within):
             continue
@@ -155,3 +172,73 @@ def _not_followed(world: dict[str, Any], at: datetime, condition: Any, user: Any
         if begun + given <= at and not any(begun < time <= begun + given for time in after):
             return True
     return False
+
+
+def _via(world: dict[str, Any], groups: dict[str, Any], at: datetime, condition: Any, user: Any) -> bool:
+    """Walk from her to the entities; then either look at them, or walk back to users."""
+    via = condition["via"] if isinstance(condition["via"], list) else [condition["via"]]
+    quantifier = next(name for name in ("any", "all", "count") if name in condition)
+    part = condition[quantifier]
+    reached = _far(world, at, via, user)
+    entity = _entity(part)
+    if entity == "user":
+        circle = {other for other in everybody(world, at) if _far(world, at, via, other) & reached}
+        if condition.get("others"):
+            circle -= {user}
+        answers = [fulfils(world, groups, at, part, other) for other in circle]
+    else:
+        answers = [_entity_fulfils(world["others"][entity].get(target, {}), part) for target in reached]
+    if quantifier == "count":
+        return compare(sum(answers), condition)
+    return any(answers) if quantifier == "any" else bool(answers) and all(answers)
+
+
+def _far(world: dict[str, Any], at: datetime, via: list[str], user: Any) -> set[Any]:
+    found, entity = {user}, "user"
+    for name in via:
+        mapping = world["mappings"][name]
+        links = _good_links(world, mapping, at)
+        if entity == mapping["from"]:
+            found, entity = {far for near, far in links if near in found}, mapping["to"]
+        else:
+            found, entity = {near for near, far in links if far in found}, mapping["from"]
+    return found
+
+
+def _good_links(world: dict[str, Any], mapping: dict[str, Any], at: datetime) -> set[tuple[Any, Any]]:
+    """Links that hold now, without those of ids that have too many."""
+    holding = set()
+    for link in mapping["links"]:
+        if link["from"] is None or link["to"] is None or link["since"] is None or link["since"] > at:
+            continue
+        if link["until"] is not None and link["until"] <= at:
+            continue
+        near = person(world, link["from"]) if mapping["from"] == "user" else link["from"]
+        far = person(world, link["to"]) if mapping["to"] == "user" else link["to"]
+        holding.add((near, far))
+    return {
+        (near, far)
+        for near, far in holding
+        if len([1 for link in holding if link[1] == far]) <= mapping["most"]
+        and len([1 for link in holding if link[0] == near]) <= mapping["most_to"]
+    }
+
+
+def _entity(part: Any) -> str:
+    """Whose fields a condition speaks of: another entity's, or (users) anything else."""
+    for name in ("all", "any"):
+        if name in part and "via" not in part:
+            return _entity(part[name][0])
+    if "not" in part:
+        return _entity(part["not"])
+    return part["field"].split(".")[0] if "field" in part and "via" not in part else "user"
+
+
+def _entity_fulfils(row: dict[str, Any], part: Any) -> bool:
+    if "all" in part:
+        return all(_entity_fulfils(row, each) for each in part["all"])
+    if "any" in part:
+        return any(_entity_fulfils(row, each) for each in part["any"])
+    if "not" in part:
+        return not _entity_fulfils(row, part["not"])
+    return compare(row.get(part["field"]), part)

@@ -93,7 +93,7 @@ def test_a_file_reads_and_fits_its_sources(folder: Path) -> None:
             "entities.user.source = 'shpo': unknown source; did you mean 'shop'",
         ),
         ("entities/user/key", None, "entities.user.key: is required and missing"),
-        ("entities/customer", RAW["entities"]["user"], "must be exactly one, named 'user'"),
+        ("entities", {"customer": RAW["entities"]["user"]}, "must have one named 'user'"),
         ("fields/city", RAW["fields"]["user.city"], "fields = 'city': is not named user.SOMETHING"),
         ("fields/user.city/type", "text", "fields.user.city.type = 'text'"),
         ("fields/user.city/colour", "red", "colour = 'red': is not a known field here"),
