@@ -7,6 +7,7 @@ from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
 from insight.groups import Group, in_order
+from insight.identities import Merges
 from insight.population import Because, Estimate, Population
 from insight.reading import (
     event_range,
@@ -26,6 +27,7 @@ __all__ = [
     "Estimate",
     "Group",
     "LeafCache",
+    "Merges",
     "Population",
     "UserDictionary",
     "check_catalog",

@@ -76,7 +76,7 @@ def members(population: Population, raw: Any) -> list[int]:
     ("raw", "sentence"),
     [
         ("everyone", "where = 'everyone': is not a condition"),
-        ({}, "has none of all, any, not, field, sequence, group, event"),
+        ({}, "has none of via, all, any, not, field, sequence, group, event"),
         ({"all": []}, "where.all = '[]': is not a list of conditions"),
         ({"any": {"field": "user.city"}}, "where.any"),
         ({"all": [COUNT], "any": [COUNT]}, "where.any"),
