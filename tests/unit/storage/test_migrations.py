@@ -10,6 +10,7 @@ from alembic.migration import MigrationContext
 
 import storage.decisions
 import storage.definitions
+import storage.events
 import storage.groups
 import storage.ledger
 import storage.plans  # noqa: F401 - imported for the tables that they declare

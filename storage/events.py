@@ -1,0 +1,231 @@
+"""The log of fresh events in SQL: durable before they are acknowledged, each id once, in order of receipt.
+
+Numbers rise with the order in which events become visible: one writer at a time, so that a reader who
+has seen number n has seen everything below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Integer,
+    String,
+    Table,
+    and_,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+)
+from sqlalchemy.exc import DBAPIError
+
+from kernel.clock import aware
+from kernel.errors import BadInput, Unavailable
+from storage.database import transaction
+from storage.tables import metadata
+
+#: instants are whole microseconds since 1970 in UTC
+fresh_events = Table(
+    "fresh_events",
+    metadata,
+    Column(
+        "number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    ),  # in the order of receipt; never given twice
+    Column("event_id", String(200), nullable=False, unique=True),
+    Column("user_id", String(200), nullable=False, index=True),
+    Column("name", String(100), nullable=False),
+    Column("occurred_at", BigInteger, nullable=False, index=True),
+    Column("received_at", BigInteger, nullable=False, index=True),
+    Column("lines", JSON, nullable=False),  # a list of property → value, one each line of the event
+    sqlite_autoincrement=True,
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+#: ids asked for in one statement
+_CHUNK = 500
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoggedEvent:
+    """A line of the log."""
+
+    #: in the order of receipt
+    number: int
+    #: given by the sender, the same when it is sent again
+    event_id: str
+    user_id: str
+    #: which event of the catalog
+    name: str
+    occurred_at: datetime
+    #: when it was first received
+    received_at: datetime
+    #: property → value as JSON has it, one each line of the event
+    lines: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewEvent:
+    """What is to be appended."""
+
+    event_id: str
+    user_id: str
+    name: str
+    occurred_at: datetime
+    lines: Sequence[dict[str, Any]]
+
+
+class EventLog:
+    """Every method raises Unavailable when the database does not answer, with nothing half done."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def append(
+        self, requests: Sequence[Sequence[NewEvent]], received_at: datetime
+    ) -> list[list[datetime] | BadInput]:
+        """Durable when it returns. For each request, when each of its events was first received, or why
+        none of them was appended: an `event_id` that belongs to an event of another name.
+
+        An id that is in the log changes nothing, whatever else the repetition says.
+        """
+        now = _micros(received_at, "received_at")
+        wanted = {each.event_id for request in requests for each in request}
+        with self._answering(write=True) as connection:
+            standing = _standing(connection, wanted)
+            answers: list[list[datetime] | BadInput] = []
+            rows: list[dict[str, Any]] = []
+            for request in requests:
+                clash = _clash(request, standing)
+                if clash is not None:
+                    answers.append(clash)
+                    continue
+                for each in request:
+                    if each.event_id not in standing:
+                        standing[each.event_id] = (each.name, now)
+                        rows.append(_row(each, now))
+                answers.append([_instant(standing[each.event_id][1]) for each in request])
+            if rows:
+                connection.execute(insert(fresh_events), rows)
+        return answers
+
+    def after(self, number: int, names: Iterable[str], limit: int = 10_000) -> list[LoggedEvent]:
+        """The next events of these names, in order."""
+        mine = and_(fresh_events.c.number > number, fresh_events.c.name.in_(sorted(names)))
+        query = select(fresh_events).where(mine).order_by(fresh_events.c.number).limit(limit)
+        with self._answering() as connection:
+            return [_logged(row) for row in connection.execute(query)]
+
+    def open(
+        self,
+        names: Iterable[str],
+        *,
+        occurred_after: datetime,
+        received_after: datetime,
+        until: int,
+        limit: int,
+    ) -> list[LoggedEvent]:
+        """Events of these names up to number `until` that happened or were received after these instants."""
+        late = or_(
+            fresh_events.c.occurred_at > _micros(occurred_after, "occurred_after"),
+            fresh_events.c.received_at > _micros(received_after, "received_after"),
+        )
+        mine = and_(fresh_events.c.name.in_(sorted(names)), fresh_events.c.number <= until, late)
+        query = select(fresh_events).where(mine).order_by(fresh_events.c.number).limit(limit)
+        with self._answering() as connection:
+            return [_logged(row) for row in connection.execute(query)]
+
+    def last(self) -> int:
+        """The highest number; 0 while the log is empty."""
+        with self._answering() as connection:
+            return int(connection.execute(select(func.max(fresh_events.c.number))).scalar() or 0)
+
+    def of_user(self, user_id: str) -> list[LoggedEvent]:
+        """Everything that the log holds of a person."""
+        query = select(fresh_events).where(fresh_events.c.user_id == user_id)
+        with self._answering() as connection:
+            return [_logged(row) for row in connection.execute(query.order_by(fresh_events.c.number))]
+
+    def forget(self, user_id: str) -> int:
+        """Deletes what the log holds of a person; how many events that were."""
+        with self._answering(write=True) as connection:
+            return connection.execute(delete(fresh_events).where(fresh_events.c.user_id == user_id)).rowcount
+
+    def prune(self, received_before: datetime) -> int:
+        """Deletes events received before an instant, which the sources have had long since; how many."""
+        old = fresh_events.c.received_at < _micros(received_before, "received_before")
+        with self._answering(write=True) as connection:
+            return connection.execute(delete(fresh_events).where(old)).rowcount
+
+    @contextmanager
+    def _answering(self, *, write: bool = False) -> Iterator[Connection]:
+        try:
+            with transaction(self._engine) if write else self._engine.connect() as connection:
+                if write and connection.dialect.name == "postgresql":
+                    connection.exec_driver_sql("LOCK TABLE fresh_events IN EXCLUSIVE MODE")
+                yield connection
+        except DBAPIError as error:
+            raise Unavailable(f"the log of events does not answer: {error.orig}") from error
+
+
+def _standing(connection: Connection, ids: set[str]) -> dict[str, tuple[str, int]]:
+    """Event id → (name, received), of those that are in the log."""
+    found: dict[str, tuple[str, int]] = {}
+    ordered = sorted(ids)
+    for start in range(0, len(ordered), _CHUNK):
+        some = fresh_events.c.event_id.in_(ordered[start : start + _CHUNK])
+        query = select(fresh_events.c.event_id, fresh_events.c.name, fresh_events.c.received_at).where(some)
+        found |= {row.event_id: (row.name, row.received_at) for row in connection.execute(query)}
+    return found
+
+
+def _clash(request: Sequence[NewEvent], standing: dict[str, tuple[str, int]]) -> BadInput | None:
+    mine: dict[str, str] = {}
+    for at, each in enumerate(request):
+        name = standing[each.event_id][0] if each.event_id in standing else mine.get(each.event_id)
+        if name is not None and name != each.name:
+            field = f"events.{at}.event_id" if len(request) > 1 else "event_id"
+            return BadInput(f"is the id of a {name} event already", field=field, value=each.event_id)
+        mine[each.event_id] = each.name
+    return None
+
+
+def _row(each: NewEvent, now: int) -> dict[str, Any]:
+    return {
+        "event_id": each.event_id,
+        "user_id": each.user_id,
+        "name": each.name,
+        "occurred_at": _micros(each.occurred_at, "occurred_at"),
+        "received_at": now,
+        "lines": list(each.lines),
+    }
+
+
+def _logged(row: Any) -> LoggedEvent:
+    return LoggedEvent(
+        number=row.number,
+        event_id=row.event_id,
+        user_id=row.user_id,
+        name=row.name,
+        occurred_at=_instant(row.occurred_at),
+        received_at=_instant(row.received_at),
+        lines=tuple(row.lines),
+    )
+
+
+def _instant(micros: int) -> datetime:
+    return _EPOCH + micros * _MICROSECOND
+
+
+def _micros(at: datetime, field: str) -> int:
+    return (aware(at, field) - _EPOCH) // _MICROSECOND
