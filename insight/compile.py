@@ -15,8 +15,8 @@ import ibis
 import polars as pl
 
 from insight.catalog import Catalog
+from insight.comparing import DIGITS, passes, positive, rounded
 from insight.conditions import (
-    OPPOSITE,
     Condition,
     EventAge,
     EventTest,
@@ -30,13 +30,14 @@ from insight.conditions import (
     ends,
     evaluate,
 )
+from insight.elastic import is_elastic
+from insight.elastic_leaves import elastic_leaves
 from insight.identities import Merges
 from insight.tables import event_lines, fields
+from kernel.errors import BadInput
 
 #: runs an expression on a source: (source name, expression) → frame
 Run = Callable[[str, Any], pl.DataFrame]
-#: digits to which sums and averages are compared
-DIGITS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +61,32 @@ class LeafCompiler:
             from insight.linked import by_entity  # it needs this module's tests of columns
 
             return by_entity(leaf, self.catalog, self.as_of, run, self.merges.frame)
+        source = self._source(leaf)
+        if is_elastic(self.catalog, source):
+            self._no_merges(source)
+            with elastic_leaves(self.catalog, source, self.as_of) as elastic:
+                return elastic.members(leaf)
         source, expression, inside = self.expression(leaf)
         return run(source, expression)["user"], inside
+
+    def _source(self, leaf: FieldTest | EventTest | EventAge) -> str:
+        if isinstance(leaf, FieldTest):
+            return self.catalog.field_place(leaf.field)[0]
+        return self.catalog.event(leaf.step.event).source
+
+    def _no_merges(self, source: str) -> None:
+        """Elasticsearch is asked about users as it knows them."""
+        if self.merges:
+            problem = "is Elasticsearch, which cannot be asked about merged users"
+            raise BadInput(problem, where=self.catalog.file, field=f"sources.{source}")
 
     def expression(self, leaf: FieldTest | EventTest | EventAge) -> tuple[str, Any, bool]:
         """Source, expression giving [user], and whether those users are the members or the others."""
         if isinstance(leaf, FieldTest):
-            positive = _positive(leaf.test)
+            kept_by = positive(leaf.test)
             rows = fields(self.catalog, [leaf.field], self.every)
-            kept = rows.filter(holds(positive, rows[leaf.field])).select("user")
-            return self.catalog.field_place(leaf.field)[0], kept, leaf.test.op == positive.op
+            kept = rows.filter(holds(kept_by, rows[leaf.field])).select("user")
+            return self.catalog.field_place(leaf.field)[0], kept, leaf.test.op == kept_by.op
         source = self.catalog.event(leaf.step.event).source
         if isinstance(leaf, EventAge):
             return source, self._age(leaf), True
@@ -81,7 +98,7 @@ class LeafCompiler:
         grouped = lines.group_by("user").agg(number=_aggregate(leaf, lines))
         test = leaf.test
         if leaf.agg in ("sum", "avg"):
-            test = Test(op=test.op, value=_rounded(test.value))
+            test = Test(op=test.op, value=rounded(test.value))
         # Users without a line are not in `grouped`. Where their 0 passes the test, look for the others.
         zero_passes = leaf.agg in ("count", "sum", "distinct") and passes(test, 0)
         met = holds(test, grouped.number)
@@ -130,8 +147,13 @@ class LeafCompiler:
 
     def _moments(self, step: Step, within: timedelta | None, run: Run) -> pl.DataFrame:
         """[user, at], distinct."""
+        source = self.catalog.event(step.event).source
+        if is_elastic(self.catalog, source):
+            self._no_merges(source)
+            with elastic_leaves(self.catalog, source, self.as_of) as elastic:
+                return elastic.moments(step, within)
         lines = self._lines(step, within)
-        return run(self.catalog.event(step.event).source, lines.select("user", "at").distinct())
+        return run(source, lines.select("user", "at").distinct())
 
     def _lines(self, step: Step, within: timedelta | None, *wanted: str) -> Any:
         """Lines of an event in the window that fulfil the step's filter."""
@@ -150,34 +172,12 @@ class LeafCompiler:
 
 def holds(test: Test, column: Any) -> Any:
     """The test of a column, as an expression that is never NULL."""
-    positive = _positive(test)
-    if positive.op == "not_null":
+    kept = positive(test)
+    if kept.op == "not_null":
         met = column.notnull()
     else:
-        met = ibis.coalesce(_compare(positive.op, column, positive.value), ibis.literal(False))
-    return met if positive.op == test.op else ~met
-
-
-def passes(test: Test, number: float) -> bool:
-    """The same test of a number that is known here."""
-    value: Any = test.value
-    answers: dict[str, Callable[[], bool]] = {
-        "eq": lambda: number == value,
-        "ne": lambda: number != value,
-        "in": lambda: number in value,
-        "not_in": lambda: number not in value,
-        "lt": lambda: number < value,
-        "le": lambda: number <= value,
-        "gt": lambda: number > value,
-        "ge": lambda: number >= value,
-        "between": lambda: value[0] <= number <= value[1],
-    }
-    return answers[test.op]()
-
-
-def _positive(test: Test) -> Test:
-    """The test that NULL fails: itself, or the one whose complement it is."""
-    return Test(op=OPPOSITE.get(test.op, test.op), value=test.value)
+        met = ibis.coalesce(_compare(kept.op, column, kept.value), ibis.literal(False))
+    return met if kept.op == test.op else ~met
 
 
 def _compare(op: str, column: Any, value: Any) -> Any:
@@ -207,10 +207,6 @@ def _aggregate(leaf: EventTest, lines: Any) -> Any:
     if leaf.agg == "distinct":
         return column.nunique()
     return column.min() if leaf.agg == "min" else column.max()
-
-
-def _rounded(value: Any) -> Any:
-    return tuple(_rounded(each) for each in value) if isinstance(value, tuple) else round(value, DIGITS)
 
 
 def _filter(where: Condition, lines: Any) -> Any:

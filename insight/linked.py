@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from insight.catalog import Catalog
-from insight.compile import Run, holds, passes
+from insight.comparing import passes
+from insight.compile import Run, holds
 from insight.conditions import FieldTest, InGroup, Leaf, Linked, LinkedFields, Test, evaluate
 from insight.mapping import Links, read_links
 from insight.tables import fields

@@ -11,6 +11,8 @@ import ibis
 import polars as pl
 
 from insight.catalog import Catalog
+from insight.elastic import is_elastic
+from insight.elastic_leaves import elastic_leaves
 from insight.sources.opening import open_source, repeated_key
 from insight.sources.source import Source
 from insight.tables import event_lines, fields, offer_items, users
@@ -35,6 +37,12 @@ def answering(catalog: Catalog) -> Iterator[Callable[[str, Any], pl.DataFrame]]:
 
 def read_users(catalog: Catalog, as_of: datetime, *, every: int = 1) -> pl.DataFrame:
     """[user], sorted: those who exist as of `as_of` (aware). `every` = k keeps one in k, by hash."""
+    if is_elastic(catalog, catalog.entity.source):
+        if every > 1:
+            problem = "is Elasticsearch, of which there is no sample"
+            raise BadInput(problem, where=catalog.file, field="entities.user.source")
+        with elastic_leaves(catalog, catalog.entity.source, aware(as_of, "as_of")) as elastic:
+            return elastic.users().sort().to_frame()
     expression = users(catalog, aware(as_of, "as_of"), every)
     with open_source(catalog, catalog.entity.source) as reader:
         return reader.frame(expression).sort("user")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -10,12 +10,18 @@ from typing import Any
 import ibis
 
 from insight.catalog import Catalog
+from insight.elastic import ElasticSource
 from insight.sources.duck import DuckSource
 from insight.sources.source import Place, Source
 from kernel.errors import BadInput, NotFound
 from kernel.ids import fingerprint
 
-KINDS = {"duckdb": DuckSource, "parquet": DuckSource, "csv": DuckSource}
+KINDS: dict[str, Callable[[Place], Source]] = {
+    "duckdb": DuckSource,
+    "parquet": DuckSource,
+    "csv": DuckSource,
+    "elasticsearch": ElasticSource,
+}
 
 
 def place_of(catalog: Catalog, name: str) -> Place:
@@ -24,7 +30,7 @@ def place_of(catalog: Catalog, name: str) -> Place:
     kind, _, rest = route.url.partition("://")
     if kind not in KINDS or not rest:
         raise BadInput(
-            "is not duckdb://FILE, parquet://FOLDER or csv://FOLDER",
+            "is not duckdb://FILE, parquet://FOLDER, csv://FOLDER or elasticsearch://HOST:PORT",
             where=catalog.file,
             field=field,
             value=route.url,
@@ -93,6 +99,8 @@ def _opened(place: Place) -> Iterator[Source]:
 @lru_cache(maxsize=4096)
 def _repeated_key(place: Place, table: str, key: str, version: str, field: str) -> object:
     with _opened(place) as source:
+        if isinstance(source, ElasticSource):
+            return source.repeated_key(table, key, field)
         rows = ibis.table(source.schema(table, field), name=table)
         if key not in rows.columns:
             raise NotFound("column", key, rows.columns, where=place.where, field=field)
