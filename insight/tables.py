@@ -31,11 +31,27 @@ def users(catalog: Catalog, as_of: datetime, every: int = 1) -> Any:
     return _sampled(found.filter(found.user.notnull()), every)
 
 
+def user_rows(catalog: Catalog) -> Any:
+    """[user, since if the entity has it]: every row of the entity's table, in its order."""
+    entity, place = catalog.entity, "entities.user"
+    table = unbound_table(catalog, entity.source, entity.table, f"{place}.table")
+    columns = {"user": _identifier(catalog, table, entity.key, f"{place}.key")}
+    if entity.since is not None:
+        columns["since"] = _instant(catalog, table, entity.since, f"{place}.since")
+    return table.select(**columns)
+
+
 def fields(catalog: Catalog, names: Iterable[str], every: int = 1) -> Any:
     """[user, each name]: rows of the one table that holds all `names`, under their catalog names.
 
-    `user` is the id of whichever entity the fields are of.
+    `user` is the id of whichever entity the fields are of, never NULL.
     """
+    found = field_rows(catalog, names)
+    return _sampled(found.filter(found.user.notnull()), every)
+
+
+def field_rows(catalog: Catalog, names: Iterable[str]) -> Any:
+    """The same with those rows whose user is NULL: every row of the table, in its order."""
     names = list(names)
     source, table_name, key = catalog.field_place(names[0])
     table = unbound_table(catalog, source, table_name, f"fields.{names[0]}.table")
@@ -45,8 +61,7 @@ def fields(catalog: Catalog, names: Iterable[str], every: int = 1) -> Any:
         name: _typed(catalog, table, catalog.fields[name].column, catalog.fields[name], f"fields.{name}")
         for name in names
     }
-    found = table.select(user=user, **columns)
-    return _sampled(found.filter(found.user.notnull()), every)
+    return table.select(user=user, **columns)
 
 
 def event_lines(catalog: Catalog, name: str, wanted: Iterable[str], every: int = 1) -> Any:
