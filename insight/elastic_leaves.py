@@ -23,6 +23,7 @@ from insight.conditions import EventAge, EventTest, FieldTest, Step, Test
 from insight.elastic import ElasticSource
 from insight.elastic_query import (
     NOTHING,
+    WHOLE,
     Column,
     Query,
     all_of,
@@ -58,18 +59,19 @@ class ElasticCompiler:
             since = self._column(entity.table, entity.since, "datetime", f"entities.{USER}.since")
             known = all_of([known, window_query(since, self.as_of)])
         found = self.source.server.buckets(entity.table, known, {"user": entity.key}, {})
-        return self._series(bucket["key"]["user"] for bucket in found)
+        return self._series(entity.table, entity.key, (bucket["key"]["user"] for bucket in found))
 
     def members(self, leaf: FieldTest | EventTest | EventAge) -> tuple[pl.Series, bool]:
         """Users, and whether they are the members (True) or all that are not (False)."""
         if isinstance(leaf, FieldTest):
-            kept = positive(leaf.test)
-            return self._series(self._field(leaf, kept)), kept.op == leaf.test.op
+            kept, (_, table, key) = positive(leaf.test), self.catalog.field_place(leaf.field)
+            return self._series(table, key, self._field(leaf, kept)), kept.op == leaf.test.op
+        event = self.catalog.event(leaf.step.event)
         if isinstance(leaf, EventAge):
-            return self._series(self._age(leaf)), True
+            return self._series(event.table, event.user, self._age(leaf)), True
         # Users without a line are in no bucket. Where their 0 passes the test, look for the others.
         zero = leaf.agg in ("count", "sum", "distinct") and passes(_numeric(leaf), 0)
-        return self._series(self._number(leaf, opposite=zero)), not zero
+        return self._series(event.table, event.user, self._number(leaf, opposite=zero)), not zero
 
     def moments(self, step: Step, within: timedelta | None) -> pl.DataFrame:
         """[user, at] of an event's lines in the window, distinct, to the source's own precision."""
@@ -90,7 +92,7 @@ class ElasticCompiler:
                 if found["total"]["value"] > MOST_INNER:
                     self._too_many(step.event, user, MOST_INNER)
                 rows.extend((user, each["fields"][time.path][0]) for each in found["hits"])
-        users = self._series(user for user, _ in rows)
+        users = self._series(event.table, event.user, (user for user, _ in rows))
         at = pl.Series("at", [_parsed(text) for _, text in rows], dtype=INSTANT)
         return pl.DataFrame({"user": users, "at": at}).unique()
 
@@ -208,10 +210,10 @@ class ElasticCompiler:
             raise NotFound("column", path, known, where=self.catalog.file, field=field)
         return Column(path=path, declared=declared, stored=known[path])
 
-    def _series(self, users: Iterable[Any]) -> pl.Series:
-        found = list(users)
-        whole = bool(found) and isinstance(found[0], int)
-        return pl.Series("user", found, dtype=pl.Int64 if whole else pl.String).unique()
+    def _series(self, table: str, path: str, users: Iterable[Any]) -> pl.Series:
+        """Ids in the order in which they come, of the type of the field that they come from."""
+        text = self._column(table, path, "string", "entities.user.key").stored not in WHOLE
+        return pl.Series("user", list(users), dtype=pl.String if text else pl.Int64)
 
     def _too_many(self, event: str, user: object, most: int) -> None:
         problem = f"user {user} has more than {most} nested ones; keep them in an index of their own"
