@@ -19,6 +19,7 @@ from ortools.math_opt import callback_pb2, model_parameters_pb2, model_pb2, para
 from ortools.math_opt.core.python import solver as core
 from ortools.math_opt.python.solve import StatusNotOk
 from ortools.math_opt.solvers import highs_pb2
+from ortools.pdlp import solvers_pb2
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -208,7 +209,8 @@ def _model(program: Program) -> Any:
 def _parameters(solver: Solver, seconds: float, gap: float, absolute: float, seed: int) -> Any:
     parameters = parameters_pb2.SolveParametersProto()
     parameters.time_limit.FromNanoseconds(int(min(seconds, 1e6) * 1e9))
-    parameters.random_seed = seed % 2**31
+    if solver is not Solver.PDLP:  # it draws nothing, and refuses a seed
+        parameters.random_seed = seed % 2**31
     if solver in (Solver.HIGHS, Solver.CP_SAT):
         parameters.relative_gap_tolerance = gap
         parameters.absolute_gap_tolerance = absolute
@@ -218,6 +220,12 @@ def _parameters(solver: Solver, seconds: float, gap: float, absolute: float, see
         )
     if solver is Solver.CP_SAT:
         parameters.threads = 2
+    if solver is Solver.PDLP:
+        ends = solvers_pb2.TerminationCriteria.SimpleOptimalityCriteria(
+            eps_optimal_absolute=gap, eps_optimal_relative=gap
+        )
+        parameters.pdlp.num_threads = 2
+        parameters.pdlp.termination_criteria.simple_optimality_criteria.CopyFrom(ends)
     return parameters
 
 
