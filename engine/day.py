@@ -11,6 +11,7 @@ import polars as pl
 
 from conflict.api import allocate, verify
 from engine.definitions import Definitions
+from engine.identities import merges_of
 from engine.wiring import Workspace
 from engine.world import (
     known_fields,
@@ -183,7 +184,13 @@ def _cells(
 
 
 def population(workspace: Workspace, as_of: datetime) -> Population:
-    return Population(workspace.catalog, as_of, workspace.definitions().groups, cache=workspace.leaves)
+    return Population(
+        workspace.catalog,
+        as_of,
+        workspace.definitions().groups,
+        cache=workspace.leaves,
+        merges=merges_of(workspace),
+    )
 
 
 def _audiences(

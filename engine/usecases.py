@@ -11,6 +11,7 @@ from typing import Any
 from engine.backtest import run_backtest, whole_history
 from engine.day import Progress, population
 from engine.definitions import body, check_together, read_definitions
+from engine.identities import select_as
 from engine.settings import FILE, load_settings
 from engine.wiring import Workspace, open_workspace
 from insight.api import Group, check_catalog, event_range, select
@@ -49,7 +50,7 @@ def latest_day(workspace: Workspace) -> date:
     return last.astimezone(workspace.settings.zone).date() + timedelta(days=1)
 
 
-def _instant(workspace: Workspace, as_of: str | None) -> datetime:
+def instant_of(workspace: Workspace, as_of: str | None) -> datetime:
     if as_of is None:
         as_of = latest_day(workspace).isoformat()
     return parse_instant(as_of, workspace.settings.zone, "--as-of")
@@ -61,7 +62,7 @@ def estimate(
     """`{count, low, high, method, ms}` of an applied group, or of one in a file."""
     if (name is None) == (file is None):
         raise BadInput("give either the NAME of a group or -f GROUP.yaml", field="group")
-    people = population(workspace, _instant(workspace, as_of))
+    people = population(workspace, instant_of(workspace, as_of))
     if name is not None:
         return vars(people.estimate(_known(name, people.groups)))
     assert file is not None  # noqa: S101 (one of the two is given)
@@ -71,9 +72,18 @@ def estimate(
     return vars(people.estimate(groups[0]))
 
 
-def select_group(workspace: Workspace, name: str, out: Path | None, as_of: str | None) -> dict[str, Any]:
-    """Writes the audience and its manifest; returns the manifest."""
-    people = population(workspace, _instant(workspace, as_of))
+def select_group(
+    workspace: Workspace,
+    name: str,
+    out: Path | None,
+    as_of: str | None,
+    entity: str = "user",
+    via: tuple[str, ...] | None = None,
+) -> dict[str, Any]:
+    """Writes the audience, in ids of `entity`, and its manifest; returns the manifest."""
+    people = population(workspace, instant_of(workspace, as_of))
+    if entity != "user":
+        return select_as(people, name, entity, via, out or Path(f"{name}.{entity}.parquet"))
     return select(people, _known(name, people.groups), out or Path(f"{name}.parquet"))
 
 

@@ -13,8 +13,11 @@ from kernel.clock import Clock, SystemClock
 from models.api import Registry
 from storage.database import Engine, open_database
 from storage.definitions import DefinitionStore
+from storage.groups import GroupStore
+from storage.identities import IdentityStore
 from storage.ledger import SqlLedger
 from storage.plans import PlanRegister
+from storage.tombstones import Tombstones
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,18 @@ class Workspace:
     @cached_property
     def leaves(self) -> LeafCache:
         return LeafCache()
+
+    @cached_property
+    def groups(self) -> GroupStore:
+        return GroupStore(self.database, self.root / "var" / "insight" / "groups")
+
+    @cached_property
+    def identities(self) -> IdentityStore:
+        return IdentityStore(self.database)
+
+    @cached_property
+    def tombstones(self) -> Tombstones:
+        return Tombstones(self.database, self.root / "var" / "secret")
 
     def definitions(self) -> Definitions:
         """Those in force now."""

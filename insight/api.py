@@ -7,9 +7,12 @@ from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
 from insight.groups import Group, in_order
-from insight.identities import Merges
+from insight.identities import Merges, resolve_merges
+from insight.mapping import mapping_states
+from insight.one_user import as_user, existing_users, has_text_ids, typed_users
 from insight.population import Because, Estimate, Population
 from insight.reading import (
+    answering,
     event_range,
     read_events,
     read_fields,
@@ -17,6 +20,7 @@ from insight.reading import (
     read_role,
     read_users,
 )
+from insight.rekey import Rekeyed, rekey
 from insight.selection import select
 from insight.sources.opening import source_fingerprint
 
@@ -29,13 +33,19 @@ __all__ = [
     "LeafCache",
     "Merges",
     "Population",
+    "Rekeyed",
     "UserDictionary",
+    "answering",
+    "as_user",
     "check_catalog",
     "check_condition",
     "derive_cells",
     "event_range",
+    "existing_users",
+    "has_text_ids",
     "in_order",
     "load_catalog",
+    "mapping_states",
     "parse_catalog",
     "parse_condition",
     "read_events",
@@ -43,6 +53,9 @@ __all__ = [
     "read_offer_items",
     "read_role",
     "read_users",
+    "rekey",
+    "resolve_merges",
     "select",
     "source_fingerprint",
+    "typed_users",
 ]

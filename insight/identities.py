@@ -59,7 +59,7 @@ class Merges:
         return tuple(dict.fromkeys([*self.survivors, *self.survivors.values()]))
 
 
-def resolve(merged: Mapping[User, User]) -> Merges:
+def resolve_merges(merged: Mapping[User, User]) -> Merges:
     """From direct merges (id → id) to survivors. Raises BadInput for a circle."""
     survivors: dict[User, User] = {}
     for user in merged:

@@ -115,10 +115,7 @@ def read_links(
     for name in via:
         route = catalog.mappings[name]
         near, far = ("from", "to") if at == route.from_ else ("to", "from")
-        links = run(route.source, mapping_links(catalog, name, aware(as_of, "as_of")))
-        for side, of in (("from", route.from_), ("to", route.to)):
-            if of == USER and survivors is not None:
-                links = _as_survivors(links, side, survivors)
+        links = _links(catalog, name, as_of, run, survivors)
         kept, ignored = bounded(links, name, route)
         crowded += ignored
         step = kept.rename(
@@ -161,7 +158,61 @@ def bounded(links: pl.DataFrame, name: str, route: MappingRoute) -> tuple[pl.Dat
     return kept, crowded
 
 
+def _links(
+    catalog: Catalog,
+    name: str,
+    as_of: datetime,
+    run: Callable[[str, Any], pl.DataFrame],
+    survivors: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """[from, to] that hold, merged users as one."""
+    route = catalog.mappings[name]
+    links = run(route.source, mapping_links(catalog, name, aware(as_of, "as_of")))
+    for side, of in (("from", route.from_), ("to", route.to)):
+        if of == USER and survivors is not None:
+            links = _as_survivors(links, side, survivors)
+    return links
+
+
 def _as_survivors(links: pl.DataFrame, side: str, survivors: pl.DataFrame) -> pl.DataFrame:
     renamed = survivors.select(pl.col("user").alias(side).cast(links.schema[side]), "survivor")
     joined = links.join(renamed, on=side, how="left")
     return joined.with_columns(pl.coalesce("survivor", side).alias(side)).select("from", "to").unique()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MappingState:
+    """A mapping as it stands at an instant."""
+
+    name: str
+    #: entities that it links
+    from_: str
+    to: str
+    #: links that hold, and of these those that count
+    links: int
+    counted: int
+    crowded: tuple[Crowded, ...]
+
+
+def mapping_states(
+    catalog: Catalog,
+    as_of: datetime,
+    run: Callable[[str, Any], pl.DataFrame],
+    survivors: pl.DataFrame | None = None,
+) -> list[MappingState]:
+    """Every mapping of the catalog at `as_of` (aware): how many links, and what does not count."""
+    states = []
+    for name, route in catalog.mappings.items():
+        links = _links(catalog, name, as_of, run, survivors)
+        kept, crowded = bounded(links, name, route)
+        states.append(
+            MappingState(
+                name=name,
+                from_=route.from_,
+                to=route.to,
+                links=links.height,
+                counted=kept.height,
+                crowded=tuple(crowded),
+            )
+        )
+    return states

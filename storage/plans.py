@@ -53,6 +53,11 @@ class PlanRegister:
             row = connection.execute(query.order_by(plans.c.version.desc()).limit(1)).first()
         return None if row is None else _entry(row)
 
+    def folders(self) -> list[str]:
+        """Where the files of all plans lie, each folder once."""
+        with self._engine.connect() as connection:
+            return sorted(set(connection.execute(select(plans.c.folder)).scalars()))
+
     def add(self, day: date, inputs: str, folder: str, totals: dict[str, Any], at: datetime) -> PlanEntry:
         """Registers the plan; the same date and inputs again change nothing but the folder."""
         with transaction(self._engine) as connection:

@@ -37,6 +37,12 @@ def add_to(app: typer.Typer) -> None:
     def select_(
         name: Annotated[str, typer.Argument(help="Name of an applied group.")],
         out: Annotated[Path | None, typer.Option("--out", help="FILE.parquet or FILE.csv")] = None,
+        entity: Annotated[
+            str, typer.Option("--as", help="In ids of this entity: household, device, …")
+        ] = "user",
+        via: Annotated[
+            list[str] | None, typer.Option("--via", help="Mapping that leads there, once a step.")
+        ] = None,
         as_of: AsOf = None,
         root: Dir = HERE,
         as_json: AsJson = False,
@@ -44,8 +50,15 @@ def add_to(app: typer.Typer) -> None:
         """Materialise an audience and write it to a file with its manifest."""
         from engine.usecases import select_group
 
-        found = select_group(workspace(root), name, out, as_of)
+        found = select_group(workspace(root), name, out, as_of, entity, tuple(via) if via else None)
         if as_json:
             say_json(found)
+        elif entity != "user":
+            lost = found["unlinked"]["count"]
+            say(f"{found['count']:,} {entity} ids of {found['linked']:,} users of {found['group']} as of"
+                f" {found['as_of']} in {found['file']}; {lost:,} users have none")  # fmt: skip
+            for crowd in found["ignored"]:
+                told = f"{crowd['ids']:,} {crowd['entity']} ids with more than {crowd['most']} partners"
+                say(f"mapping {crowd['mapping']}: {told} do not count")
         else:
             say(f"{found['count']:,} users of {found['group']} as of {found['as_of']} in {found['file']}")

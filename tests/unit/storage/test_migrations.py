@@ -12,8 +12,10 @@ import storage.decisions
 import storage.definitions
 import storage.events
 import storage.groups
+import storage.identities
 import storage.ledger
-import storage.plans  # noqa: F401 - imported for the tables that they declare
+import storage.plans
+import storage.tombstones  # noqa: F401 - imported for the tables that they declare
 from kernel.errors import Unavailable
 from storage.database import migrate, open_database
 from storage.tables import metadata
