@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from insight.api import Catalog, Group, check_condition, in_order
+from insight.api import (
+    Catalog,
+    Group,
+    Tag,
+    check_condition,
+    check_tags_and_needs,
+    in_order,
+    resolve,
+)
 from kernel.choices import DailyLimits
 from kernel.contact import Cap, QuietHours
 from kernel.definitions import Definition, parse
@@ -23,6 +31,7 @@ from storage.lake import write_text
 #: kind → model, in the order in which `export` writes them
 KINDS: dict[str, type[Definition]] = {
     "group": Group,
+    "tag": Tag,
     "cells": CellRecipe,
     "model": ModelRecipe,
     "goal": Goal,
@@ -84,7 +93,7 @@ def _documents(file: Path) -> Iterable[object]:
 
 def body(definition: Definition) -> dict[str, Any]:
     """What is stored and exported: everything that was said, nothing that is a default."""
-    raw = definition.model_dump(mode="json", exclude_defaults=True)
+    raw = definition.model_dump(mode="json", exclude_defaults=True, by_alias=True)
     return {"kind": definition.kind, "name": definition.name, **raw}
 
 
@@ -109,7 +118,13 @@ class Definitions:
 
     @property
     def groups(self) -> dict[str, Group]:
-        return {group.name: group for group in self.of(Group)}
+        """Every group, its tags written out."""
+        tags = self.tags
+        return {group.name: resolve(group, tags) for group in self.of(Group)}
+
+    @property
+    def tags(self) -> dict[str, Tag]:
+        return {tag.name: tag for tag in self.of(Tag)}
 
     def resources(self) -> Resources:
         return Resources(
@@ -142,7 +157,10 @@ def check_together(
     """Raises BadInput for the first of the definitions, new and in force, that does not fit the others."""
     merged = {(each.kind, each.name): each for each in Definitions(store)._all}
     merged |= {(each.kind, each.name): each for each in definitions}
-    groups = {name: each for (_, name), each in merged.items() if isinstance(each, Group)}
+    tags = {name: each for (_, name), each in merged.items() if isinstance(each, Tag)}
+    written = {name: each for (_, name), each in merged.items() if isinstance(each, Group)}
+    check_tags_and_needs(written, tags, catalog)
+    groups = {name: resolve(each, tags) for name, each in written.items()}
     if catalog is not None:
         for group in groups.values():
             check_condition(group.condition, catalog, f"group {group.name}")

@@ -6,6 +6,7 @@ from insight.catalog_check import check_catalog
 from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
+from insight.dependencies import check_tags_and_needs
 from insight.groups import Group, in_order
 from insight.identities import Merges, resolve_merges
 from insight.mapping import mapping_states
@@ -23,6 +24,7 @@ from insight.reading import (
 from insight.rekey import Rekeyed, rekey
 from insight.selection import select
 from insight.sources.opening import source_fingerprint
+from insight.tags import Tag, resolve
 
 __all__ = [
     "Because",
@@ -34,11 +36,13 @@ __all__ = [
     "Merges",
     "Population",
     "Rekeyed",
+    "Tag",
     "UserDictionary",
     "answering",
     "as_user",
     "check_catalog",
     "check_condition",
+    "check_tags_and_needs",
     "derive_cells",
     "event_range",
     "existing_users",
@@ -55,6 +59,7 @@ __all__ = [
     "read_users",
     "rekey",
     "resolve_merges",
+    "resolve",
     "select",
     "source_fingerprint",
     "typed_users",

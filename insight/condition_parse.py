@@ -85,6 +85,9 @@ def _open(node: object, where: str, path: str, filtering: bool) -> tuple[str, li
         raise BadInput("is not a condition", where=where, field=path, value=_short(node))
     forms = ("all", "any", "not", "field") if filtering else _FORMS
     form = next((name for name in forms if name in node), None)
+    if form is None and "tag" in node:
+        problem = "names a tag, which can stand where a user's condition stands, of applied groups and tags"
+        raise BadInput(problem, where=where, field=path, value=_short(node["tag"]))
     if form is None:
         allowed = ", ".join(forms)
         raise BadInput(f"has none of {allowed}", where=where, field=path, value=_short(dict(node)))

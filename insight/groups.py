@@ -9,12 +9,11 @@ from pydantic import field_validator
 
 from insight.condition_parse import parse_condition
 from insight.conditions import Condition, InGroup, ends
+from insight.readiness import Needs, Schedule
+from insight.tag_mentions import MOST_DEEP_SAVED, shape
 from kernel.definitions import Definition
 from kernel.errors import BadInput, NotFound
 from kernel.ids import fingerprint
-
-#: deepest nesting in a saved group, so that it can also be written down and read again
-MOST_DEEP_SAVED = 100
 
 
 class Group(Definition):
@@ -25,12 +24,16 @@ class Group(Definition):
     #: the condition as it was written
     where: dict[str, Any]
     mode: Literal["dynamic", "static"] = "dynamic"
+    #: when a new version is due; absent: whenever all groups are selected
+    schedule: Schedule | None = None
+    #: what must be there first
+    needs: Needs = Needs()
 
     @field_validator("where")
     @classmethod
     def _reads_as_a_condition(cls, where: dict[str, Any]) -> dict[str, Any]:
         try:
-            parse_condition(where, deepest=MOST_DEEP_SAVED)
+            parse_condition(shape(where), deepest=MOST_DEEP_SAVED)
         except BadInput as error:
             raise ValueError(str(error)) from None
         return where
