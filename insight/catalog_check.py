@@ -10,7 +10,7 @@ from insight.reading import check_lookups, check_one_row_each
 from insight.sources.opening import check_source
 from insight.tables import event_lines, fields, mapping_links, offer_items, users
 from kernel.clock import SystemClock
-from kernel.errors import BadInput, GrowthError
+from kernel.errors import GrowthError
 
 
 def check_catalog(catalog: Catalog) -> list[GrowthError]:
@@ -23,7 +23,7 @@ def check_catalog(catalog: Catalog) -> list[GrowthError]:
     for name in catalog.sources:
         try:
             check_source(catalog, name)
-        except BadInput as error:
+        except GrowthError as error:
             found.append(error)
             broken.add(name)
     for source, check in _checks(catalog):

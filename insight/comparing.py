@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,5 +35,11 @@ def passes(test: Test, number: float) -> bool:
 
 
 def rounded(value: Any) -> Any:
-    """A number, or each of several, to the digits that sums and averages are compared to."""
-    return tuple(rounded(each) for each in value) if isinstance(value, tuple) else round(value, DIGITS)
+    """A number, or each of several, to the digits that sums and averages are compared to.
+
+    Half a unit goes up, in doubles, as `insight.sources.dialects` asks of every engine.
+    """
+    if isinstance(value, tuple):
+        return tuple(rounded(each) for each in value)
+    scaled = value * 10.0**DIGITS + 0.5
+    return math.floor(scaled) / 10.0**DIGITS if math.isfinite(scaled) else value

@@ -180,7 +180,7 @@ def _matching(catalog: Catalog, joined: Any, lookup: Any, key: str, table: str, 
 
 
 def _sampled(table: Any, every: int) -> Any:
-    return table if every == 1 else table.filter(table.user.cast("string").hash() % every == 0)
+    return table if every == 1 else table.filter(table.user.hash() % every == 0)
 
 
 def _column(catalog: Catalog, table: Any, column: str, field: str) -> Any:

@@ -21,12 +21,16 @@ import polars as pl
 import pyarrow as pa
 from ibis.formats.pyarrow import PyArrowType
 
-from insight.sources.files import Stamp, files_version, stamps
-from insight.sources.source import Place
-from kernel.errors import BadInput, GrowthError, NotFound, Unavailable
+from insight.sources.dialects import to_sql
+from insight.sources.files import Stamp, files_version, parts, stamps
+from insight.sources.source import Place, in_utc
+from kernel.errors import BadInput, GrowthError, Unavailable
 
 #: rows in one piece of a streamed answer
 BATCH = 1_000_000
+_TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'main' ORDER BY ALL"
+#: names that are no file's
+_NOWHERE = ("", ".", "..")
 
 
 class DuckSource:
@@ -38,26 +42,32 @@ class DuckSource:
         self._open: duckdb.DuckDBPyConnection | None = None
         self._viewed: set[str] = set()
         if not (place.path.is_file() if place.kind == "duckdb" else place.path.is_dir()):
-            lacking = "file" if place.kind == "duckdb" else "folder"
-            url = f"{place.kind}://{place.rest}"
-            field = f"sources.{place.name}.url"
-            raise BadInput(f"leads to no {lacking}", where=place.where, field=field, value=url)
+            raise place.wrong(f"leads to no {'file' if place.kind == 'duckdb' else 'folder'}")
+
+    def tables(self) -> list[str]:
+        place = self.place
+        if place.kind == "duckdb":
+            with self._translated():
+                return [row[0] for row in self._connection.execute(_TABLES).fetchall()]
+        suffix, found = f".{place.kind}", set()
+        for each in place.path.iterdir():
+            if each.name[0] not in "_." and (each.is_dir() or each.suffix == suffix):
+                found.add(each.stem if each.suffix == suffix else each.name)
+        return sorted(found)
 
     def schema(self, table: str, field: str) -> Any:
-        return _schema(self.place, table, stamps(self._files(table, field)), field)
+        return _schema(self.place, table, stamps(self.files(table, field)), field)
 
     def frame(self, expression: Any) -> pl.DataFrame:
         with self._translated():
-            frame = pl.DataFrame(pl.from_arrow(self._relation(expression).to_arrow_table()))
-        zoned = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime)]
-        return frame.with_columns(pl.col(zoned).dt.convert_time_zone("UTC")) if zoned else frame
+            return in_utc(pl.DataFrame(pl.from_arrow(self._relation(expression).to_arrow_table())))
 
     def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
         with self._translated():
             yield from self._relation(expression).to_arrow_reader(BATCH)
 
     def version(self, table: str, field: str) -> str:
-        return files_version(self._files(table, field), self.place.path.parent)
+        return files_version(self.files(table, field), self.place.path.parent)
 
     def close(self) -> None:
         if self._open is not None:
@@ -66,24 +76,20 @@ class DuckSource:
 
     def relation(self, table: str, field: str) -> duckdb.DuckDBPyRelation:
         """The table as its file or database has it. Raises NotFound, or BadInput when it is unreadable."""
-        place, connection, files = self.place, self._connection, self._files(table, field)
+        place, connection, files = self.place, self._connection, self.files(table, field)
         try:
             if place.kind == "parquet":
-                return connection.read_parquet(glob.escape(str(files[0])))
+                return connection.read_parquet(_escaped(files), hive_partitioning=_is_hive(files, place))
             if place.kind == "csv":
-                types = _csv_types(stamps(files)[0])
-                return connection.read_csv(glob.escape(str(files[0])), header=True, dtype=types)
-            known = connection.execute(
-                "SELECT table_name FROM information_schema.tables WHERE table_schema = 'main'"
-            ).fetchall()
-            names = [row[0] for row in known]
-            if table not in names:
-                raise NotFound(f"table of source {place.name}", table, names, where=place.where, field=field)
+                types, hive = _csv_types(stamps(files)), _is_hive(files, place)
+                return connection.read_csv(_escaped(files), header=True, dtype=types, hive_partitioning=hive)
+            known = self.tables()
+            if table not in known:
+                raise place.unknown(table, known, field)
             return connection.table(_quoted(table))
         except duckdb.Error as error:
-            raise BadInput(
-                f"cannot be read: {_first_line(error)}", where=place.where, field=field, value=files[0].name
-            ) from None
+            problem = f"cannot be read: {place.said(error)}"
+            raise BadInput(problem, where=place.where, field=field, value=files[0].name) from None
 
     def _relation(self, expression: Any) -> duckdb.DuckDBPyRelation:
         if self.place.kind != "duckdb":
@@ -91,17 +97,25 @@ class DuckSource:
                 sql = self.relation(table, f"sources.{self.place.name}").sql_query()
                 self._connection.execute(f"CREATE TEMP VIEW {_quoted(table)} AS {sql}")
                 self._viewed.add(table)
-        return self._connection.sql(ibis.to_sql(expression, dialect="duckdb"))
+        return self._connection.sql(to_sql(expression, "duckdb"))
 
-    def _files(self, table: str, field: str) -> list[Path]:
-        """The files that hold a table, a database with its log of writes not yet in it. Raises NotFound."""
+    def files(self, table: str, field: str) -> list[Path]:
+        """The files that hold a table, a database with its log of writes not yet in it.
+
+        Raises NotFound, and BadInput when a folder has the table as a file and as a folder of files.
+        """
         place = self.place
         if place.kind == "duckdb":
             return [place.path, place.path.with_name(f"{place.path.name}.wal")]
-        known = {path.stem: path for path in sorted(place.path.glob(f"*.{place.kind}")) if path.is_file()}
-        if table not in known:
-            raise NotFound(f"table of source {place.name}", table, known, where=place.where, field=field)
-        return [known[table]]
+        found: list[Path] = []
+        for path in (place.path / f"{table}.{place.kind}", place.path / table):
+            if table not in _NOWHERE and path.parent == place.path and path.exists():
+                if found:
+                    raise BadInput("is both a file and a folder", where=place.where, field=field, value=table)
+                found = [path] if path.is_file() else parts(path, place.kind)
+        if not found:
+            raise place.unknown(table, self.tables(), field)
+        return found
 
     @property
     def _connection(self) -> duckdb.DuckDBPyConnection:
@@ -113,9 +127,8 @@ class DuckSource:
                 else:
                     self._open = _in_memory().cursor()
             except (duckdb.IOException, duckdb.ConnectionException, duckdb.CatalogException) as error:
-                raise Unavailable(
-                    f"source {self.place.name!r} cannot be opened: {_first_line(error)}"
-                ) from error
+                said = f"source {self.place.name!r} cannot be opened: {self.place.said(error)}"
+                raise Unavailable(said) from error
             self._open.execute("SET python_enable_replacements = false")
             self._open.execute("SET TimeZone = ?", [self.place.timezone])
         return self._open
@@ -127,15 +140,9 @@ class DuckSource:
         except GrowthError:
             raise
         except (duckdb.ConversionException, duckdb.OutOfRangeException) as error:
-            raise BadInput(
-                f"holds a value that does not fit its type: {_first_line(error)}",
-                where=self.place.where,
-                field=f"sources.{self.place.name}",
-            ) from None
+            raise self.place.misfit(error) from None
         except duckdb.Error as error:
-            raise Unavailable(
-                f"source {self.place.name!r} did not answer: {_first_line(error)}"
-            ) from error
+            raise self.place.silent(error) from error
 
 
 @lru_cache(maxsize=1)
@@ -174,13 +181,13 @@ def _schema(place: Place, table: str, stamped: tuple[Stamp, ...], field: str) ->
 
 
 @lru_cache(maxsize=4096)
-def _csv_types(stamp: Stamp) -> dict[str, str]:
-    """Column → type, judged from the whole file. Digits after a leading zero are text, not a number."""
-    path = glob.escape(stamp[0])
+def _csv_types(stamped: tuple[Stamp, ...]) -> dict[str, str]:
+    """Column → type, judged from whole files. Digits after a leading zero are text, not a number."""
+    paths = _escaped([Path(each[0]) for each in stamped])
     with _in_memory().cursor() as connection:
-        sniffed = connection.read_csv(path, header=True, sample_size=-1)
+        sniffed = connection.read_csv(paths, header=True, sample_size=-1, hive_partitioning=False)
         types = {column: str(kind) for column, kind in zip(sniffed.columns, sniffed.types, strict=True)}
-        text = connection.read_csv(path, header=True, all_varchar=True)
+        text = connection.read_csv(paths, header=True, all_varchar=True, hive_partitioning=False)
         for column, kind in types.items():
             if kind in ("BIGINT", "HUGEINT", "DOUBLE"):
                 name = duckdb.ColumnExpression(column)
@@ -192,9 +199,14 @@ def _csv_types(stamp: Stamp) -> dict[str, str]:
     return types
 
 
+def _escaped(files: list[Path]) -> Any:
+    return [glob.escape(str(each)) for each in files]
+
+
+def _is_hive(files: list[Path], place: Place) -> bool:
+    """Whether folders below the table's own are named COLUMN=VALUE."""
+    return any("=" in name for each in files for name in each.relative_to(place.path).parts[1:-1])
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

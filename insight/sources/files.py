@@ -27,13 +27,20 @@ def stamps(paths: Iterable[Path]) -> tuple[Stamp, ...]:
     return tuple(found)
 
 
+def parts(folder: Path, suffix: str) -> list[Path]:
+    """The part files of a table below its folder, sorted; what starts with `_` or `.` is not data."""
+    found = [path for path in folder.rglob(f"*.{suffix}") if path.is_file()]
+    return sorted(p for p in found if not any(n[0] in "_." for n in p.relative_to(folder).parts))
+
+
 def files_version(paths: Iterable[Path], below: Path) -> str:
     """Of the names (from `below`), sizes and contents of files: 16 digits.
 
     Of a file above 64 MB the first and last megabyte, where Parquet keeps its footer, and the time of its
     last change stand for its contents.
     """
-    return fingerprint([[str(Path(each[0]).relative_to(below)), each[2], _content(each)] for each in stamps(paths)])
+    named = [(str(Path(each[0]).relative_to(below)), each) for each in stamps(paths)]
+    return fingerprint([[name, stamp[2], _content(stamp)] for name, stamp in named])
 
 
 @lru_cache(maxsize=16384)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -11,33 +12,49 @@ import ibis
 
 from insight.catalog import Catalog
 from insight.elastic import ElasticSource
+from insight.sources.clickhouse import ClickHouseSource
 from insight.sources.duck import DuckSource
+from insight.sources.postgres import PostgresSource
 from insight.sources.source import Place, Source
-from kernel.errors import BadInput, NotFound
+from insight.sources.spark import SparkSource
+from kernel.errors import NotFound
 from kernel.ids import fingerprint
 
+#: what stands before `://` → what opens it
 KINDS: dict[str, Callable[[Place], Source]] = {
     "duckdb": DuckSource,
     "parquet": DuckSource,
     "csv": DuckSource,
+    "postgres": PostgresSource,
+    "postgresql": PostgresSource,
+    "clickhouse": ClickHouseSource,
+    "clickhouses": ClickHouseSource,
+    "chdb": ClickHouseSource,
+    "spark": SparkSource,
     "elasticsearch": ElasticSource,
 }
+_FORMS = (
+    "duckdb://FILE, parquet://FOLDER, csv://FOLDER, postgres://…, clickhouse://…, chdb://FOLDER, "
+    "spark://HOST:PORT/FOLDER, spark-local[CORES]://FOLDER, "
+    "spark-local-cluster[WORKERS,CORES,MEGABYTES]://FOLDER, elasticsearch://HOST:PORT"
+)
+_LOCAL_SPARK = re.compile(r"spark-local(-cluster)?\[[^\]/]*\]")
 
 
 def place_of(catalog: Catalog, name: str) -> Place:
     """Raises BadInput when its address is not understood."""
-    route, field = catalog.sources[name], f"sources.{name}.url"
+    route = catalog.sources[name]
     kind, _, rest = route.url.partition("://")
-    if kind not in KINDS or not rest:
-        raise BadInput(
-            "is not duckdb://FILE, parquet://FOLDER, csv://FOLDER or elasticsearch://HOST:PORT",
-            where=catalog.file,
-            field=field,
-            value=route.url,
-        )
-    return Place(
+    place = Place(
         name=name, kind=kind, rest=rest, folder=catalog.folder, timezone=route.timezone, where=catalog.file
     )
+    if _opener(kind) is None or not (rest or _LOCAL_SPARK.fullmatch(kind)):
+        raise place.wrong(f"is not one of {_FORMS}")
+    return place
+
+
+def _opener(kind: str) -> Callable[[Place], Source] | None:
+    return SparkSource if _LOCAL_SPARK.fullmatch(kind) else KINDS.get(kind)
 
 
 @contextmanager
@@ -48,9 +65,9 @@ def open_source(catalog: Catalog, name: str) -> Iterator[Source]:
 
 
 def check_source(catalog: Catalog, name: str) -> None:
-    """Raises BadInput when its address is not understood or leads nowhere."""
-    with open_source(catalog, name):
-        pass
+    """Raises BadInput when its address is not understood or leads nowhere, Unavailable when it is silent."""
+    with open_source(catalog, name) as source:
+        source.tables()
 
 
 def unbound_table(catalog: Catalog, name: str, table: str, field: str) -> Any:
@@ -89,7 +106,9 @@ def source_fingerprint(catalog: Catalog) -> str:
 
 @contextmanager
 def _opened(place: Place) -> Iterator[Source]:
-    source = KINDS[place.kind](place)
+    opener = _opener(place.kind)
+    assert opener is not None  # noqa: S101  `place_of` looked
+    source = opener(place)
     try:
         yield source
     finally:

@@ -137,7 +137,7 @@ def test_what_contradicts_itself_is_one_sentence(path: str, value: Any, sentence
             "sources.shop.url = 'parquet://nowhere': leads to no folder",
         ),
         ("sources/shop/url", "duckdb://shop.duckdb", "leads to no file"),
-        ("sources/shop/url", "ftp://shop", "is not duckdb://FILE"),
+        ("sources/shop/url", "ftp://shop", "is not one of duckdb://FILE"),
         (
             "entities/user/table",
             "user",

@@ -1,0 +1,219 @@
+"""ClickHouse: a server, or the engine in this process (chdb) on its data directory or on Parquet files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import ibis
+import polars as pl
+import pyarrow as pa
+import sqlglot as sg
+import sqlglot.expressions as sge
+from ibis.backends.sql.datatypes import ClickHouseType
+from ibis.backends.sql.dialects import ClickHouse
+
+from insight.sources.dialects import compiled, to_sql
+from insight.sources.duck import DuckSource
+from insight.sources.source import Place, in_utc, needs
+from kernel.errors import BadInput, GrowthError
+from kernel.ids import fingerprint
+
+#: of every session: NULL where a join finds nothing, long lists of values, exactness before speed
+_SETTINGS = {
+    "join_use_nulls": 1,
+    "max_query_size": 2**28,
+    "max_ast_elements": 2**24,
+    "max_expanded_ast_elements": 2**24,
+    "max_ast_depth": 10_000,
+    "max_parser_depth": 10_000,
+    "transform_null_in": 0,
+    "output_format_arrow_string_as_string": 1,
+    "output_format_arrow_low_cardinality_as_dictionary": 0,
+}
+#: ClickHouse's errors that are about a value
+_ABOUT_VALUES = ("CANNOT_CONVERT_TYPE", "CANNOT_PARSE_", "VALUE_IS_OUT_OF_RANGE", "ARGUMENT_OUT_OF_BOUND")
+#: characters that make a pattern of a path
+_PATTERN = set("*?{}[]")
+
+
+class ClickHouseSource:
+    """`clickhouse://USER:PASSWORD@HOST:PORT/DATABASE` (`clickhouses` for TLS), or `chdb://FOLDER`.
+
+    Of chdb: ClickHouse's own data directory (`?database=NAME` for another than `default`), else a folder of
+    Parquet as `parquet://` reads it. Its engine has one data directory at a time in a process.
+    """
+
+    def __init__(self, place: Place) -> None:
+        """Raises BadInput when a folder is not there, or a driver is not installed."""
+        needs(place, "clickhouse_connect", "clickhouse")
+        self.place = place
+        self._open: Any = None
+        #: where the tables are files: who knows them
+        self._folder: DuckSource | None = None
+        if place.kind == "chdb":
+            needs(place, "chdb", "chdb")
+            rest, _, self._database = place.rest.partition("?database=")
+            path = replace(place, rest=rest).path
+            if not path.is_dir():
+                raise place.wrong("leads to no folder")
+            if not (path / "store").is_dir():
+                self._folder = DuckSource(replace(place, kind="parquet", rest=rest))
+            self._path = str(path.resolve())
+
+    def tables(self) -> list[str]:
+        if self._folder is not None:
+            return self._folder.tables()
+        found = self._rows("SELECT name FROM system.tables WHERE database = currentDatabase() ORDER BY name")
+        return [str(row[0]) for row in found]
+
+    def schema(self, table: str, field: str) -> Any:
+        if self._folder is not None:
+            return self._folder.schema(table, field)
+        columns = self._rows(
+            "SELECT name, type FROM system.columns "
+            "WHERE database = currentDatabase() AND table = {t:String} ORDER BY position",
+            table,
+        )
+        if not columns:
+            raise self.place.unknown(table, self.tables(), field)
+        return ibis.schema({name: kind for name, said in columns if (kind := _kind(said)) is not None})
+
+    def frame(self, expression: Any) -> pl.DataFrame:
+        with self._client() as client:
+            return in_utc(pl.DataFrame(pl.from_arrow(client.query_arrow(self._sql(expression)))))
+
+    def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
+        with self._client() as client, client.query_arrow_stream(self._sql(expression)) as stream:
+            yield from stream
+
+    def version(self, table: str, field: str) -> str:
+        """Of a folder's files, else the table's active parts; merging parts counts as a change."""
+        if self._folder is not None:
+            return self._folder.version(table, field)
+        asked = (
+            "SELECT engine, uuid FROM system.tables WHERE database = currentDatabase() AND name = {t:String}"
+        )
+        known = self._rows(asked, table)
+        if not known:
+            self.schema(table, field)
+        engine = str(known[0][0])
+        if not engine.endswith("MergeTree"):
+            problem = (
+                f"is a {engine} in ClickHouse, which does not say when it changes; name a MergeTree table"
+            )
+            raise BadInput(problem, where=self.place.where, field=field, value=table)
+        parts = self._rows(
+            "SELECT name, hash_of_all_files, rows FROM system.parts "
+            "WHERE active AND database = currentDatabase() AND table = {t:String} ORDER BY name",
+            table,
+        )
+        return fingerprint([str(known[0][1]), parts])
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def _sql(self, expression: Any) -> str:
+        if self._folder is None:
+            return to_sql(expression, "clickhouse", self.place.timezone)
+        query = compiled(expression, "clickhouse", self.place.timezone)
+        return str(query.transform(self._as_files).sql(dialect=ClickHouse))
+
+    def _as_files(self, node: Any) -> Any:
+        """Where a table is named: its files, naive times as the instants that they mean."""
+        if not isinstance(node, sge.Table) or self._folder is None:
+            return node
+        assert isinstance(node.this, sge.Identifier)  # noqa: S101  Ibis names tables, and nothing else
+        field = f"sources.{self.place.name}"
+        paths = [str(each) for each in self._folder.files(node.name, field)]
+        for path in paths:
+            if _PATTERN & set(path):
+                raise BadInput(
+                    "has one of *?{}[] in its path, a pattern to ClickHouse",
+                    where=self.place.where,
+                    field=field,
+                    value=path,
+                )
+        pattern = paths[0] if len(paths) == 1 else "{" + ",".join(paths) + "}"
+        naive = [
+            name
+            for name, kind in self._folder.schema(node.name, field).items()
+            if kind.is_timestamp() and kind.timezone is None
+        ]
+        changed = [
+            sge.alias_(
+                sg.func("toUTCTimestamp", sg.func("toDateTime64", _column(name), 6), self._zone()),
+                name,
+                quoted=True,
+            )
+            for name in naive
+        ]
+        star = sge.Star(**{"replace": changed}) if changed else sge.Star()
+        files = sge.Table(this=sge.Anonymous(this="file", expressions=[_text(pattern), _text("Parquet")]))
+        return sg.select(star).from_(files).subquery(node.alias or node.name)
+
+    def _zone(self) -> Any:
+        return _text(self.place.timezone)
+
+    def _rows(self, sql: str, table: str = "") -> list[tuple[Any, ...]]:
+        with self._client() as client:
+            return [tuple(row) for row in client.query(sql, parameters={"t": table}).result_rows]
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        import clickhouse_connect
+        from clickhouse_connect.driver.exceptions import ClickHouseError
+
+        address = self.place.address()
+        try:
+            if self._open is None:
+                settings = {**_SETTINGS, "session_timezone": self.place.timezone}
+                self._open = clickhouse_connect.get_client(**self._where(address), settings=settings)
+            yield self._open
+        except GrowthError:
+            raise
+        except (ClickHouseError, pa.ArrowException, OSError, EOFError) as error:
+            if any(f"({name}" in str(error) for name in _ABOUT_VALUES):
+                raise self.place.misfit(error) from None
+            raise self.place.silent(error) from None
+
+    def _where(self, address: str) -> dict[str, Any]:
+        if self.place.kind == "chdb":
+            path = None if self._folder is not None else self._path
+            return {"interface": "chdb", "path": path, "database": self._database or "default"}
+        try:
+            parts = urlsplit(address)
+            secure = parts.scheme == "clickhouses"
+            port = parts.port or (8443 if secure else 8123)
+        except ValueError:
+            raise self.place.wrong("is not clickhouse://USER:PASSWORD@HOST:PORT/DATABASE") from None
+        return {
+            "interface": "https" if secure else "http",
+            "host": parts.hostname or "localhost",
+            "port": port,
+            "username": unquote(parts.username or "default"),
+            "password": unquote(parts.password or ""),
+            "database": unquote(parts.path.strip("/")) or "default",
+        }
+
+
+def _column(name: str) -> Any:
+    return sg.column(name, quoted=True)
+
+
+def _text(value: str) -> Any:
+    return sge.Literal.string(value)
+
+
+def _kind(said: str) -> Any:
+    """ClickHouse's own name of a type as Ibis's; None for one that nothing here could use."""
+    try:
+        kind = ClickHouseType.from_string(said)
+    except Exception:  # noqa: BLE001  Ibis passes on whatever its parser raises
+        return None
+    return None if kind.is_unknown() else kind
