@@ -19,7 +19,7 @@ from engine.http.services import Services
 from engine.publish import read_plan
 from engine.usecases import latest_day
 from engine.wiring import Workspace
-from insight.api import Group
+from insight.api import Group, resolve
 from kernel.clock import start_of_day
 from kernel.errors import BadInput, NotFound
 from realtime.api import SquareCB, restore_newest
@@ -70,6 +70,7 @@ def _estimate(workspace: Workspace, raw: Mapping[str, Any]) -> Mapping[str, Any]
     if not isinstance(group, Group):
         raise BadInput("is not a group", field="kind", value=group.kind)
     as_of = start_of_day(latest_day(workspace), workspace.settings.zone)
+    group = resolve(group, workspace.definitions().tags)
     return vars(population(workspace, as_of).estimate(group))
 
 

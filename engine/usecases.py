@@ -14,7 +14,7 @@ from engine.definitions import body, check_together, read_definitions
 from engine.identities import select_as
 from engine.settings import FILE, load_settings
 from engine.wiring import Workspace, open_workspace
-from insight.api import Group, check_catalog, event_range, select
+from insight.api import Group, check_catalog, event_range, resolve, select
 from kernel.clock import parse_instant
 from kernel.errors import BadInput, GrowthError, NotFound
 
@@ -69,7 +69,7 @@ def estimate(
     groups = [each for each in read_definitions(file) if isinstance(each, Group)]
     if len(groups) != 1:
         raise BadInput(f"holds {len(groups)} groups instead of one", where=str(file), field="kind")
-    return vars(people.estimate(groups[0]))
+    return vars(people.estimate(resolve(groups[0], workspace.definitions().tags)))
 
 
 def select_group(
