@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "group_versions",
-        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=300), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("fingerprint", sa.String(length=16), nullable=False),
         sa.Column("as_of", sa.BigInteger(), nullable=False),
@@ -30,7 +30,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "group_holds",
-        sa.Column("name", sa.String(length=100), nullable=False),
+        sa.Column("name", sa.String(length=300), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("holder", sa.String(length=200), nullable=False),
         sa.PrimaryKeyConstraint("name", "version", "holder", name=op.f("pk_group_holds")),

@@ -11,10 +11,12 @@ from alembic.migration import MigrationContext
 import storage.decisions
 import storage.definitions
 import storage.events
+import storage.group_exports
 import storage.groups
 import storage.identities
 import storage.ledger
 import storage.plans
+import storage.selection_runs
 import storage.tombstones  # noqa: F401 - imported for the tables that they declare
 from kernel.errors import Unavailable
 from storage.database import migrate, open_database
