@@ -147,17 +147,20 @@ def narrowed(problem: Problem, box: Box) -> Problem:
     rows = problem.amounts.shape[0]
     at, low, high = (problem.rules.tolls(each, rows) for each in (box.at, box.low, box.high))
 
-    def piece(first: int, last: int) -> tuple[float, Floats, Ints, Ints, Ints]:
+    def piece(first: int, last: int) -> tuple[float, Floats, Ints, Ints, Ints, Any, Any, Any]:
         begin, end = int(problem.starts[first]), int(problem.starts[last])
         kept, counts = np.zeros(end - begin, np.bool_), np.zeros(last - first, np.int64)
         table = np.zeros_like(at)
         settled = kernels.narrow(first, last, *_columns(problem), at, low, high, table, kept, counts)
-        some = np.flatnonzero(counts)
-        return settled, table, np.flatnonzero(kept) + begin, counts[some], some + first
+        some, here = np.flatnonzero(counts), np.flatnonzero(kept)
+        # taken here, as long as other pieces are worked on
+        columns = (each[..., begin:end].take(here, axis=-1) for each in _by_candidate(problem))
+        return settled, table, here + begin, counts[some], some + first, *columns
 
-    settled, tables, kept, counts, users = zip(*_spread(problem, piece), strict=True)
-    at_ = np.concatenate(kept)
-    who = np.concatenate(users)
+    pieces = list(zip(*_spread(problem, piece), strict=True))
+    settled, tables = pieces[:2]
+    at_, counts, who = (np.concatenate(each) for each in pieces[2:5])
+    value, amounts, kind = (np.concatenate(each, axis=-1) for each in pieces[5:])
     use = problem.rules.use(sum(tables))
     return replace(
         problem.bounded(
@@ -165,13 +168,17 @@ def narrowed(problem: Problem, box: Box) -> Problem:
             problem.rules.at_least - use,
             problem.elsewhere + float(sum(settled)),
         ),
-        value=problem.value[at_],
-        amounts=np.ascontiguousarray(problem.amounts[:, at_]),
-        kind=problem.kind[at_],
-        starts=np.r_[0, np.cumsum(np.concatenate(counts))].astype(np.int64),
+        value=value,
+        amounts=amounts,
+        kind=kind,
+        starts=np.r_[0, np.cumsum(counts)].astype(np.int64),
         times=problem.times[who] if problem.times.size else problem.times,
         origin=at_ if problem.origin is None else problem.origin[at_],
     )
+
+
+def _by_candidate(problem: Problem) -> tuple[Any, Any, Any]:
+    return problem.value, problem.amounts, problem.kind
 
 
 def rivals(problem: Problem, box: Box, within: float = 0.0, room: int = _ROOM) -> Rivals:

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from conflict.alike import dealt, sorts_of
 from conflict.core import core_of, program_of
-from conflict.prices import bound_of
-from conflict.problem import Floats, Problem, Rules
+from conflict.prices import Prices, bound_of
+from conflict.problem import Floats, Mask, Problem, Rules
 from conflict.programs import Solver, solve
 from conflict.reply import Box, Here, Worth, narrowed, worth
 
@@ -27,8 +28,8 @@ CELLS = 2_000
 _FIRST = 6
 #: candidates of the first sample, and open ones that the next shall have
 _SAMPLE, _OPEN = 12_000, 5_000
-#: most columns that go to the linear program
-_COLUMNS = 12_000
+#: most columns that go to the linear program, and most candidates whose replies are looked at for it
+_COLUMNS, _OPENED = 12_000, 40_000
 #: part of a toll by which it may move in the first step; part of a step's move by which the next may move
 _RADIUS, _SHRINK = 0.1, 0.25
 #: part of a typical toll that is added, so that a toll of 0 may move
@@ -98,6 +99,10 @@ class Level:
     def holds(self, at: Floats, half: Floats) -> bool:
         return bool((np.abs(at - self.at) + half <= self.half).all())
 
+    def room(self, at: Floats, half: Floats) -> Floats:
+        """As wide a box around some tolls, up to `half`, as this one holds."""
+        return np.minimum(half, self.half - np.abs(at - self.at))
+
     @staticmethod
     def whole(problem: Problem, tolls: Tolls) -> Level:
         cells = tolls.of.shape[1]
@@ -108,23 +113,46 @@ class Level:
             used=np.zeros(problem.rules.limits),
         )
 
+    def worth(self, prices: Floats, whole: Problem) -> Worth:
+        """What the best replies of everybody come to, if these prices are in the box."""
+        here = worth(self.problem, prices)
+        settled = self.problem.elsewhere - whole.elsewhere
+        return Worth(
+            net=here.net + settled - float(prices @ self.used),
+            gross=here.gross + settled,
+            use=here.use + self.used,
+        )
+
     def within(self, tolls: Tolls, prices: Floats, half: Floats) -> Level:
         problem, used = tolls.narrowed(self.problem, prices, half)
         return Level(problem=problem, at=tolls.at(prices), half=half, used=self.used + used)
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Found:
+    """The answer of a linear program over the replies that are open in a box of tolls."""
+
+    #: [L]
+    prices: Floats
+    #: whether they would go on past the edge of the box
+    pressed: bool
+    #: who is open
+    part: Problem
+    #: what they take, rounded, [its n], and whose choice was whole, [its users]; None for a sample
+    taken: Mask | None = None
+    decided: Mask | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warm:
     """Prices found again."""
 
-    #: [L]
-    values: Floats
+    #: with the users left open in the last box, and what they take, where all of them were in one program
+    prices: Prices
+    #: what all best replies come to at them
+    at: Worth
     #: no choice is worth more
     bound: float
-    #: the last program held everybody and pressed against no edge of its box
-    exact: bool
-    #: how far the tolls of the best prices may be, [cells]
-    half: Floats
     #: the whole problem and narrower ones that hold them
     levels: tuple[Level, ...]
     steps: int
@@ -138,58 +166,77 @@ def renewed(
     seed: int,
     end: float,
     gap: float = 0.0,
+    at: Worth | None = None,
     say: Callable[[float], None] = lambda _: None,
 ) -> Warm:
     """Prices of the least bound, looked for around `start` [L] until `end` (monotonic).
 
-    Ends before they are exact where a step gains a small part of `gap` only. `levels` is the whole problem
-    and narrower ones of it, under its bounds; `say` is told each bound.
+    Once a step gains a small part of `gap` only, the next is the last. `levels` is the whole problem and
+    narrower ones of it, under its bounds; `at` is what replies come to at `start`, where that is known; `say`
+    is told each bound.
     """
     levels = list(levels)
-    typical = typical_of(levels[0].problem, tolls)
-    best, radius, exact, steps = start, _RADIUS, False, 0
-    size = min(_SAMPLE, levels[0].problem.size // _FIRST)
+    whole = levels[0].problem
+    typical = typical_of(whole, tolls)
+    best, radius, steps, last = start, _RADIUS, 0, False
+    size = min(_SAMPLE, whole.size // _FIRST)
     _fit(levels, tolls.at(start), np.zeros(typical.size))
-    at = worth(levels[-1].problem, start)
-    bound = bound_of(levels[-1].problem.rules, start, at, levels[-1].problem.elsewhere)
+    at = levels[-1].worth(start, whole) if at is None else at
+    bound = bound_of(whole.rules, start, at, whole.elsewhere)
     say(bound)
+    found: _Found | None = None
     while steps < _STEPS and time.monotonic() < end:
         steps += 1
-        reach = np.abs(tolls.at(best)) + _FLOOR * typical
-        _fit(levels, tolls.at(best), radius * reach)
-        now = levels[-1].problem
-        whole = 2 * size >= now.size
-        steered = now
-        if not whole:
-            at = worth(now, best)
-            steered = _steered(Here(problem=now).sample(size, seed + steps), now, best, at)
-        prices, pressed, open_ = _follow(steered, tolls, best, radius * reach, whole=whole)
-        if prices is None:
-            radius, size = radius / 3, max(_SAMPLE // _FIRST, size // 2)
-            continue
-        moved = float(np.max(np.abs(tolls.at(prices) - tolls.at(best)) / reach, initial=0.0))
-        _fit(levels, tolls.at(prices), np.zeros(typical.size))
-        now = levels[-1].problem
-        new = bound_of(now.rules, prices, worth(now, prices), now.elsewhere)
-        gained = bound - new
-        if gained > 0:
-            best, bound = prices, new
-            say(bound)
-        if not pressed and (whole or abs(gained) < _LITTLE * gap * abs(bound)):
-            exact = whole
-            break
-        wide = radius
-        radius = 2 * radius if pressed else float(np.clip(_SHRINK * moved, 0.05 * radius, 0.5 * radius))
         half = radius * (np.abs(tolls.at(best)) + _FLOOR * typical)
         _fit(levels, tolls.at(best), half)
-        share = max(open_, 50) / steered.size * radius / wide
-        if share < _WORTHWHILE and levels[-1].problem.size > 2 * _OPEN:
-            levels.append(levels[-1].within(tolls, best, _ROOM * half))
-            share = 1.0 / _ROOM
-        size = int(np.clip(_OPEN / share, _SAMPLE, levels[0].problem.size))
-    return Warm(
-        values=best, bound=bound, exact=exact, half=radius * typical, levels=tuple(levels), steps=steps
-    )
+        now = levels[-1].problem
+        all_ = last or 2 * size >= now.size
+        steered = (
+            now if all_ else _steered(Here(problem=now).sample(size, seed + steps), now, whole, best, at)
+        )
+        found, open_ = _follow(steered, tolls, best, half, seed, whole=all_)
+        if found is None:
+            radius, size = radius / 3, max(_SAMPLE // _FIRST, size // 2)
+            continue
+        prices = found.prices
+        reach = np.abs(tolls.at(best)) + _FLOOR * typical
+        moved = float(np.max(np.abs(tolls.at(prices) - tolls.at(best)) / reach, initial=0.0))
+        wide = radius
+        if found.pressed:
+            radius = radius if all_ and open_ > _COLUMNS // 2 else 2 * radius
+        else:
+            radius = float(np.clip(_SHRINK * moved, 0.05 * radius, 0.5 * radius))
+        half = radius * (np.abs(tolls.at(prices)) + _FLOOR * typical)
+        _fit(levels, tolls.at(prices), half)
+        part = max(open_, 50) / steered.size
+        share = part * radius / wide
+        narrower = not all_ and share < _WORTHWHILE and levels[-1].problem.size > 2 * _OPEN
+        if narrower:
+            # who is settled around the new prices need not be asked what it does there
+            levels.append(levels[-1].within(tolls, prices, levels[-1].room(tolls.at(prices), _ROOM * half)))
+        new = levels[-1].worth(prices, whole)
+        gained = bound - bound_of(whole.rules, prices, new, whole.elsewhere)
+        if gained > 0:
+            best, bound, at = prices, bound - gained, new
+            say(bound)
+        elif narrower:
+            levels.pop()
+        if all_ and not found.pressed:
+            break
+        if not all_ and not found.pressed and abs(gained) < _LITTLE * gap * abs(bound):
+            # from here on programs hold everybody: they say what they take, too
+            last, radius = True, min(radius, wide * _OPEN / (part * now.size))
+        size = int(np.clip(_OPEN * (_ROOM if narrower and gained > 0 else 1.0 / share), _SAMPLE, whole.size))
+        if found.pressed:
+            # far from there yet: a sample is followed further in one step
+            size = min(size, levels[-1].problem.size // 3)
+    exact = found is not None and found.taken is not None and not found.pressed
+    told = replace(found, prices=best) if found is not None and exact else None
+    prices_ = Prices(values=best, spread=np.zeros(best.size), exact=exact)
+    if told is not None:
+        box = Box(at=best, low=best, high=best)
+        prices_ = replace(prices_, levels=((told.part, box),), taken=told.taken, whole=told.decided)
+    return Warm(prices=prices_, at=at, bound=bound, levels=tuple(levels), steps=steps)
 
 
 def _fit(levels: list[Level], at: Floats, half: Floats) -> None:
@@ -199,25 +246,25 @@ def _fit(levels: list[Level], at: Floats, half: Floats) -> None:
 
 
 def _follow(
-    problem: Problem, tolls: Tolls, start: Floats, half: Floats, *, whole: bool
-) -> tuple[Floats | None, bool, int]:
-    """The best prices, whether they press against the box, and how many candidates were open.
+    problem: Problem, tolls: Tolls, start: Floats, half: Floats, seed: int, *, whole: bool
+) -> tuple[_Found | None, int]:
+    """The best prices, and how many candidates were open.
 
     A sample is cheap: there the box moves along with the prices until they press no more.
     """
-    prices, pressed, open_ = None, True, 0
+    found, open_ = None, 0
     for _ in range(1 if whole else _MOVES):
-        part, _ = tolls.narrowed(problem, start, half)
-        found = _program(part, tolls, start, half) if part.size <= _COLUMNS else None
-        if found is None:
+        part = tolls.narrowed(problem, start, half)[0]
+        now = _program(part, tolls, start, half, seed, whole=whole) if part.size <= _OPENED else None
+        if now is None:
             break
-        prices, pressed = found
-        start, open_ = prices, part.size
-        if not pressed:
+        found, open_ = now, part.size
+        start = now.prices
+        if not now.pressed:
             break
         if part.size < _COLUMNS // 8:
             half = 2.0 * half
-    return prices, pressed, open_
+    return found, open_
 
 
 def typical_of(problem: Problem, tolls: Tolls) -> Floats:
@@ -227,33 +274,43 @@ def typical_of(problem: Problem, tolls: Tolls) -> Floats:
     return np.repeat([worth_ / (row or 1.0) for row in rows], tolls.rules.kinds)
 
 
-def _steered(sample: Problem, problem: Problem, prices: Floats, at: Worth) -> Problem:
-    """A sample with bounds as far from what it uses at the prices as everybody's are, in proportion."""
+def _steered(sample: Problem, problem: Problem, whole: Problem, prices: Floats, at: Worth) -> Problem:
+    """A sample of a level; its bounds are as far from what it uses at the prices as everybody's, in part.
+
+    `at` is what the best replies of everybody come to.
+    """
     share = sample.users / problem.users
     mine = worth(sample, prices).use
+    rules = whole.rules
     return sample.bounded(
-        mine + share * (problem.rules.at_most - at.use), mine + share * (problem.rules.at_least - at.use), 0.0
+        mine + share * (rules.at_most - at.use), mine + share * (rules.at_least - at.use), 0.0
     )
 
 
-def _program(part: Problem, tolls: Tolls, at: Floats, half: Floats) -> tuple[Floats, bool] | None:
-    """Prices with tolls in the box at which the open replies are worth least; whether they press its edge."""
+def _program(
+    part: Problem, tolls: Tolls, at: Floats, half: Floats, seed: int, *, whole: bool
+) -> _Found | None:
+    """Prices with tolls in the box at which open replies are worth least; None where those are too many."""
     cells = tolls.at(at)
     core = core_of(replace(part, rules=tolls.rules), Box(at=cells, low=cells - half, high=cells + half))
-    if core.value.size > _COLUMNS:
+    core = replace(core, problem=part, use=tolls.of @ core.use, used=tolls.of @ core.used)
+    # without every reply that is open it is as good as a sample
+    sorts = sorts_of(core) if whole and not core.rivals.cut else None
+    some = core if sorts is None else sorts.core
+    real = some.value.size
+    if real > _COLUMNS:
         return None
     used = np.flatnonzero(tolls.of.any(axis=0))
     # a unit bought at the lowest toll or sold at the highest keeps tolls between them
     virtual = tolls.of[:, used]
-    real = core.value.size
     both = replace(
-        core,
-        problem=part,
-        value=np.r_[core.value, (cells - half)[used], -(cells + half)[used]],
-        use=np.hstack([tolls.of @ core.use, virtual, -virtual]),
-        owner=np.r_[core.owner, part.users + np.arange(2 * used.size)],
+        some,
+        value=np.r_[some.value, (cells - half)[used], -(cells + half)[used]],
+        use=np.hstack([some.use, virtual, -virtual]),
+        owner=np.r_[some.owner, part.users + real + np.arange(2 * used.size)],
+        times=None if some.times is None else np.r_[some.times, np.ones(2 * used.size, np.int64)],
     )
-    rules, base = part.rules, tolls.of @ core.used
+    rules, base = part.rules, core.used
     program = program_of(
         both, rules.at_least - base, rules.at_most - base, rules.penalty, rules.penalty, whole=False
     )
@@ -266,4 +323,6 @@ def _program(part: Problem, tolls: Tolls, at: Floats, half: Floats) -> tuple[Flo
     prices = np.where(np.isinf(rules.at_most), np.minimum(prices, 0.0), prices)
     prices = np.where(np.isinf(rules.at_least), np.maximum(prices, 0.0), prices)
     prices = np.clip(np.where(np.abs(prices) < 1e-12, 0.0, prices), -rules.penalty, rules.penalty)
-    return prices, bool((solved.x[real : both.value.size] > 1e-7).any())
+    pressed = bool((solved.x[real : both.value.size] > 1e-7).any())
+    taken, decided = (None, None) if sorts is None else dealt(core, sorts, solved.x[:real], seed)
+    return _Found(prices=prices, pressed=pressed, part=part, taken=taken, decided=decided)

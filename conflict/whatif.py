@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +14,9 @@ from pydantic import ValidationError
 from conflict.allocate import allocate, asked_of, uses_of
 from conflict.feasible import fine_of
 from conflict.integers import Best, search
-from conflict.prices import bound_of, units_of
+from conflict.prices import bound_of, start_of, units_of
 from conflict.problem import Floats, Ints, Mask, Problem, compile_problem
-from conflict.reply import Here, worth
+from conflict.reply import Here, Worth, worth
 from conflict.solve import PROVEN, Progress, Stop
 from conflict.warm import CELLS, Level, Tolls, renewed, typical_of
 from kernel.choices import Allocation, Limit, Limits, Status
@@ -27,7 +28,7 @@ _SMALL = 3_000
 #: candidates up to which integers are looked for among all; about how many are looked at otherwise
 _ALL, _POOL = 200_000, 60_000
 #: part of each toll, and of a typical one, by which tolls are expected to move at most
-_REACH, _REACH_FLOOR = 0.3, 0.05
+_REACH, _REACH_FLOOR = 0.2, 0.05
 #: a bound that no limit has, and that still is one
 _FAR = 1e300
 #: typical prices beyond which a limit may be impossible to keep
@@ -37,6 +38,10 @@ _FIELDS = ("at_most", "at_least", "penalty")
 
 #: limit → what of it → new value; None takes the bound away
 Changes = Mapping[str, Mapping[str, float | None]]
+
+
+class _Enough(Exception):
+    """The gap is met."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +71,8 @@ class WhatIf:
     _prices: Floats
     #: None where every question is a new problem: few candidates, or very many kinds of them
     _ready: _Ready | None
+    #: what the best replies of everybody come to at them
+    _at: Worth | None
     #: users open around the prices that were found first
     _around: Level | None
     #: the candidates as they came
@@ -85,9 +92,12 @@ class WhatIf:
         """The same problem under changed limits, to be asked further; `rows`: whether to tell assignments."""
         started = time.monotonic()
         limits = changed_limits(self.limits, changes)
-        found = None
+        found, at = None, None
         if self._ready is not None and self._around is not None and _alike(self._ready, limits):
-            found = _again(self._ready, self._around, limits, self._prices, started, time_limit, gap, rows)
+            again = _again(
+                self._ready, self._around, limits, self._prices, self._at, started, time_limit, gap, rows
+            )
+            found, at = again or (None, None)
         if found is None:
             # solved anew: contradictions are named, and prices far from the last ones found
             frame = self._frame
@@ -95,8 +105,10 @@ class WhatIf:
             found = allocate(frame, limits, time_limit=time_limit, gap=gap, seed=seed)
             if not rows:
                 found = replace(found, assignments=found.assignments.head(0))
-        prices = self._prices if found.objective is None else np.array([use.price for use in found.limits])
-        return replace(self, limits=limits, allocation=found, _prices=prices)
+        if found.objective is None:
+            return replace(self, limits=limits, allocation=found)
+        prices = np.array([use.price for use in found.limits])
+        return replace(self, limits=limits, allocation=found, _prices=prices, _at=at)
 
 
 def what_if(
@@ -120,15 +132,16 @@ def asked_again(candidates: pl.DataFrame, limits: Limits, first: Allocation, *, 
     """The same of a problem whose answer is at hand."""
     prices = np.array([use.price for use in first.limits], np.float64)
     ready = _ready(candidates, limits, seed) if first.objective is not None else None
-    around = None
+    around, at = None, None
     if ready is not None:
         tolls, typical = ready.tolls, typical_of(ready.problem, ready.tolls)
         half = _REACH * np.abs(tolls.at(prices)) + _REACH_FLOOR * typical
         around = Level.whole(ready.problem, tolls).within(tolls, prices, half)
+        at = around.worth(prices, ready.problem)
     return WhatIf(
         limits=limits,
         allocation=first,
-        _prices=prices, _ready=ready, _around=around, _frame=candidates,
+        _prices=prices, _at=at, _ready=ready, _around=around, _frame=candidates,
     )  # fmt: skip
 
 
@@ -195,23 +208,24 @@ def _alike(ready: _Ready, limits: Limits) -> bool:
 
 
 def _again(
-    ready: _Ready, around: Level, limits: Limits, start: Floats,
+    ready: _Ready, around: Level, limits: Limits, start: Floats, at: Worth | None,
     started: float, time_limit: float, gap: float, rows: bool,
-) -> Allocation | None:  # fmt: skip
-    """The answer from the prices at hand; None where they do not lead to one."""
+) -> tuple[Allocation, Worth] | None:  # fmt: skip
+    """The answer from the prices at hand, and what replies come to at its own; None where there is none."""
     at_most, at_least, _ = _bounds(limits)
     whole = ready.problem.bounded(at_most, at_least)
     near_ = replace(around, problem=around.problem.bounded(at_most - around.used, at_least - around.used))
     end = started + time_limit
     warm = renewed(
         [Level.whole(whole, ready.tolls), near_], ready.tolls, start,
-        seed=ready.seed, end=started + 0.5 * time_limit, gap=gap,
+        seed=ready.seed, end=started + 0.5 * time_limit, gap=gap, at=at,
     )  # fmt: skip
-    prices = warm.values
+    prices = warm.prices.values
     if (np.abs(prices) > _STRANGE * ready.units).any():
         return None
     chosen = np.zeros(whole.size, np.bool_)
-    bound = bound_of(whole.rules, prices, worth(whole, prices, chosen), whole.elsewhere)
+    everybody = worth(whole, prices, chosen)
+    bound = bound_of(whole.rules, prices, everybody, whole.elsewhere)
     prices_seconds = time.monotonic() - started
     pool = whole
     if whole.size > _ALL:
@@ -220,34 +234,35 @@ def _again(
         )
     best = Best(problem=pool, complete=pool is whole, bound=bound)
     trace: list[tuple[float, float, float]] = []
-    best.changed = lambda now: trace.append((time.monotonic() - started, now.objective, now.bound))
+
+    def changed(now: Best) -> None:
+        trace.append((time.monotonic() - started, now.objective, now.bound))
+        if now.within(gap):
+            raise _Enough
+
+    best.changed = changed
     method: dict[str, object] = {
         "candidates": ready.candidates.height,
-        "prices": "exact, from those before" if warm.exact else "nearly exact, from those before",
+        "prices": "exact, from those before" if warm.prices.exact else "nearly exact, from those before",
         "prices_seconds": round(prices_seconds, 3),
     }
-    search(
-        best,
-        prices,
-        np.maximum(ready.units, np.abs(prices)),
-        end=end,
-        gap=gap,
-        seed=ready.seed,
-        method=method,
-    )
+    start_ = start_of(pool, warm.prices)
+    units = np.maximum(ready.units, np.abs(prices))
+    with suppress(_Enough):
+        search(best, prices, units, start_, end=end, gap=gap, seed=ready.seed, method=method)
     if best.chosen is None:
         return None
     chosen = _spliced(whole, chosen, pool, best.chosen)
-    at = np.flatnonzero(chosen)
-    used = whole.rules.use(whole.table(at))
+    taken = np.flatnonzero(chosen)
+    used = whole.rules.use(whole.table(taken))
     fine = fine_of(whole.rules, used)
     if np.isinf(fine):
         return None
-    objective = float(np.sum(whole.value[at], dtype=np.float64)) + whole.elsewhere - fine
+    objective = float(np.sum(whole.value[taken], dtype=np.float64)) + whole.elsewhere - fine
     bound = max(best.bound, objective)
     relative = (bound - objective) / max(abs(objective), 1e-9)
-    place = np.sort(ready.rows[at]) if rows else np.zeros(0, np.int64)
-    return Allocation(
+    place = np.sort(ready.rows[taken]) if rows else np.zeros(0, np.int64)
+    found = Allocation(
         status=Status.OPTIMAL if relative <= PROVEN else Status.FEASIBLE,
         objective=objective,
         bound=bound,
@@ -258,6 +273,7 @@ def _again(
         method=method,
         trace=tuple(trace),
     )
+    return found, everybody
 
 
 def _spliced(whole: Problem, chosen: Mask, pool: Problem, inside: Mask) -> Mask:
