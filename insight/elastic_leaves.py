@@ -17,7 +17,7 @@ from typing import Any
 
 import polars as pl
 
-from insight.catalog import USER, Catalog, EventRoute
+from insight.catalog import USER, Catalog, EventFieldRoute, EventRoute, FieldRoute
 from insight.comparing import passes, positive, rounded
 from insight.conditions import EventAge, EventTest, FieldTest, Step, Test
 from insight.elastic import ElasticSource
@@ -35,12 +35,16 @@ from insight.elastic_query import (
     test_query,
     window_query,
 )
+from insight.observed import Observed, ObservedEvent
 from insight.sources.opening import open_source
 from kernel.errors import BadInput, NotFound
 from kernel.events import INSTANT
 
 #: different values of one user, and nested events of one user, that are looked at before giving up
 MOST_NESTED, MOST_INNER = 10_000, 100
+#: values that a profile lists
+MOST_LISTED = 50
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +99,56 @@ class ElasticCompiler:
         users = self._series(event.table, event.user, (user for user, _ in rows))
         at = pl.Series("at", [_parsed(text) for _, text in rows], dtype=INSTANT)
         return pl.DataFrame({"user": users, "at": at}).unique()
+
+    def observed(self, table: str, nested: str | None, route: FieldRoute | EventFieldRoute) -> Observed:
+        """A field as its index has it; different values are counted approximately where they are many."""
+        path, lists = route.column, route.type in ("string", "integer", "boolean")
+        column = self._column(table, path, route.type, f"column {path}")
+        asked: dict[str, Any] = {
+            "known": {"value_count": {"field": path}},
+            "distinct": {"cardinality": {"field": path, "precision_threshold": 40_000}},
+        }
+        if lists:
+            asked["values"] = {"terms": {"field": path, "size": MOST_LISTED + 1}}
+        elif route.type != "string":
+            asked |= {"low": {"min": {"field": path}}, "high": {"max": {"field": path}}}
+        rows, found = self._totals(table, nested, asked)
+        buckets = found["values"]["buckets"] if lists else []
+        values = tuple(each["key"] for each in buckets) if len(buckets) <= MOST_LISTED else ()
+        if route.type == "boolean":
+            values = tuple(bool(value) for value in values)
+        low, high = (found.get(end, {}).get("value") for end in ("low", "high"))
+        if column.stored in ("date", "date_nanos") and low is not None:
+            low, high = (_EPOCH + timedelta(milliseconds=end) for end in (low, high))
+            if route.type == "date":
+                low, high = low.date(), high.date()
+        return Observed(
+            rows=rows,
+            nulls=rows - found["known"]["value"],
+            distinct=found["distinct"]["value"],
+            values=values,
+            range=None if low is None else (low, high),
+        )
+
+    def observed_event(self, name: str) -> ObservedEvent:
+        """An event's lines, the first and the last of them."""
+        event = self.catalog.event(name)
+        edges = {which: {how: {"field": event.time}} for which, how in (("first", "min"), ("last", "max"))}
+        rows, found = self._totals(event.table, event.nested, edges)
+        first, last = (
+            None if found[which]["value"] is None else _EPOCH + timedelta(milliseconds=found[which]["value"])
+            for which in ("first", "last")
+        )
+        return ObservedEvent(rows=rows, first=first, last=last)
+
+    def _totals(self, table: str, nested: str | None, asked: Query) -> tuple[int, Query]:
+        """Documents, nested ones where there is a path, and aggregations over them."""
+        inner: Query = {"filter": {"match_all": {}}, "aggs": asked}
+        aggs = {"all": inner if nested is None else {"nested": {"path": nested}, "aggs": asked}}
+        with self.source.server.still(table) as view:
+            body = {"size": 0, "pit": view, "query": {"match_all": {}}, "aggs": aggs}
+            found = self.source.server.search(body)["aggregations"]["all"]
+        return found["doc_count"], found
 
     def _field(self, leaf: FieldTest, kept: Test) -> Iterator[Any]:
         route = self.catalog.fields[leaf.field]
