@@ -71,14 +71,14 @@ def allocate(
         chosen = np.zeros(problem.size, np.bool_)
         chosen[asked.origin[found]] = True
 
-    def without(fewer: Limits) -> Rules:
-        frame = candidates if rows is None else candidates[rows]
-        kinds, _ = kinds_of(frame, label_columns(limits))
-        return compile_rules(kinds, fewer, summed_columns(limits))
-
     guilty: tuple[str, ...] = ()
     relaxed: dict[str, float] = {}
     if solution.infeasible:
+        kinds, _ = kinds_of(candidates, label_columns(limits))
+
+        def without(fewer: Limits) -> Rules:
+            return compile_rules(kinds, fewer, summed_columns(limits))
+
         guilty, relaxed = conflicts_of(problem, limits, without, seed, time_limit)
     return _allocation(candidates, limits, problem, rows, chosen, solution, guilty, relaxed, start)
 

@@ -4,7 +4,8 @@ A set from which none can be left out is found by a deletion filter (Chinneck an
 after the other; what cannot be dropped without the contradiction going away stays. Small problems are judged
 by linear and integer programs. In large ones prices are the judge: with nothing to gain, any choice that
 keeps all limits is worth 0, so prices whose bound is below 0 prove that there is none (Farkas, 1902). The
-filter then runs on a sample of users where that is contradictory too.
+filter then runs on a sample of users, among those limits only that have a price in a proof there, and prices
+prove what it finds for all users.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ _DEAR = 100.0
 #: part of what the limits come to by which a bound must be below 0 to be a proof
 _PROOF = 1e-9
 
+#: part of what it costs to pass a limit below which it has no price
+_PAID = 1e-7
+
 #: rules of a smaller set of limits, for the same candidates
 Without = Callable[[Limits], Rules]
 
@@ -62,17 +66,32 @@ def conflicting(
         rules = replace(rules, at_most=rules.at_most * share, at_least=rules.at_least * share)
         return contradicts(replace(of, rules=rules), whole=whole, end=end)
 
-    judged, whole = idle, False
+    def fewest(of: Problem, left: list[str], *, whole: bool = False) -> list[str]:
+        for each in reversed(tuple(left)):
+            fewer = [other for other in left if other != each]
+            if time.monotonic() < end and contradict(of, fewer, whole=whole):
+                left = fewer
+        return left
+
     if problem.size > 2 * _SAMPLE:
         sample = Here(problem=idle).sample(_SAMPLE, seed)
-        judged = sample if contradict(sample, kept) else idle
-    elif problem.size <= _LINEAR:
-        whole = not contradict(idle, kept)
-    for each in reversed(tuple(kept)):
-        left = [other for other in kept if other != each]
-        if time.monotonic() < end and contradict(judged, left, whole=whole):
-            kept = left
-    return tuple(kept)
+        if contradict(sample, kept):
+            rules = [each for each in kept if each not in names]
+            paid = [name for name in _paying(sample, limits, end) if name in names] + rules
+            found = fewest(sample, paid if contradict(sample, paid) else kept)
+            # what holds for a sample is a guess: the proof is about everybody
+            if contradict(idle, found):
+                return tuple(found)
+    # candidates are whole: more contradicts among them than among fractions
+    return tuple(fewest(idle, kept, whole=problem.size <= _LINEAR and not contradict(idle, kept)))
+
+
+def _paying(idle: Problem, limits: Limits, end: float) -> list[str]:
+    """Limits that have a price where passing costs: the support of a ray that proves a contradiction."""
+    soft = softened(idle)
+    values, _, _ = linear_prices(soft, seconds=end - time.monotonic())
+    some = np.abs(values) > _PAID * soft.rules.penalty
+    return [limit.name for limit, paid in zip(limits.limits, some, strict=True) if paid]
 
 
 def contradicts(idle: Problem, *, whole: bool, end: float) -> bool:
@@ -138,7 +157,7 @@ def relaxation(
 
 def _given(problem: Problem, limits: Limits, gives: Mask, *, seed: int, end: float) -> dict[str, float]:
     """The least by which some limits [L] give way; those with a penalty have theirs."""
-    rules, units = problem.rules, units_of(problem)
+    rules, units = problem.rules, units_of(Here(problem=problem).sample(_FEW, seed))
     gives = gives & np.isinf(rules.penalty)
     soft = replace(problem, rules=replace(rules, penalty=np.where(gives, _DEAR * units, rules.penalty)))
     if problem.size <= _LINEAR:
