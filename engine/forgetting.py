@@ -105,6 +105,7 @@ def readmit_user(workspace: Workspace, user: str) -> None:
     one = as_user(workspace.catalog, user, "USER")
     if not workspace.tombstones.readmit(one):
         raise NotFound("forgotten user", one, (), field="USER")
+    workspace.leaves.clear()  # who exists was worked out without her
 
 
 def _of_one_person(workspace: Workspace, user: int | str) -> tuple[Any, ...]:

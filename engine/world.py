@@ -32,22 +32,28 @@ def plan_instant(workspace: Workspace, day: date, field: str = "date") -> dateti
 
 
 def read_history(workspace: Workspace, until: datetime) -> History:
-    """Purchases, treatments, responses and the items of offers, with nothing after `until`."""
+    """Purchases, treatments, responses and the items of offers, with nothing after `until`, and nothing of
+    the forgotten."""
     catalog = workspace.catalog
-    purchases = read_role(catalog, "purchase", until)
+
+    def known(role: str) -> pl.DataFrame | None:
+        lines = read_role(catalog, role, until)
+        return None if lines is None else workspace.tombstones.without(lines)
+
+    purchases = known("purchase")
     if purchases is None:
         raise BadInput("no event has role purchase", where=catalog.file, field="events")
     return History(
         purchases=purchases,
-        treatments=read_role(catalog, "treatment", until),
-        responses=read_role(catalog, "response", until),
+        treatments=known("treatment"),
+        responses=known("response"),
         offer_items=read_offer_items(catalog),
     )
 
 
 def known_users(workspace: Workspace, as_of: datetime) -> pl.DataFrame:
-    """[user]. Raises BadInput when there is nobody."""
-    users = read_users(workspace.catalog, as_of)
+    """[user], without the forgotten. Raises BadInput when there is nobody."""
+    users = workspace.tombstones.without(read_users(workspace.catalog, as_of))
     if users.is_empty():
         raise BadInput("knows no user by then", field="date", value=as_of.isoformat())
     return users
