@@ -3,10 +3,15 @@
 from insight.bitmaps import LeafCache, UserDictionary
 from insight.catalog import Catalog, load_catalog, parse_catalog
 from insight.catalog_check import check_catalog
+from insight.catalog_panel import condition_panel
+from insight.catalog_profile import freshness, profile_catalog, write_profile
+from insight.catalog_suggest import suggest_catalog
 from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
+from insight.condition_schema import condition_schema
 from insight.dependencies import check_tags_and_needs
+from insight.evaluation import evaluation_mode
 from insight.groups import Group, in_order
 from insight.identities import Merges, resolve_merges
 from insight.mapping import mapping_states
@@ -43,24 +48,31 @@ __all__ = [
     "check_catalog",
     "check_condition",
     "check_tags_and_needs",
+    "condition_panel",
+    "condition_schema",
     "derive_cells",
+    "evaluation_mode",
     "event_range",
     "existing_users",
+    "freshness",
     "has_text_ids",
     "in_order",
     "load_catalog",
     "mapping_states",
     "parse_catalog",
     "parse_condition",
+    "profile_catalog",
     "read_events",
     "read_fields",
     "read_offer_items",
     "read_role",
     "read_users",
     "rekey",
-    "resolve_merges",
     "resolve",
+    "resolve_merges",
     "select",
     "source_fingerprint",
+    "suggest_catalog",
     "typed_users",
+    "write_profile",
 ]
