@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import uvicorn
 
+from engine.catalogs import panel, schema
 from engine.day import population
 from engine.definitions import parse_definition
 from engine.http.app import create_app
@@ -51,6 +52,8 @@ def services(workspace: Workspace) -> Services:
         member=partial(_member, workspace),
         plan=partial(_plan, workspace),
         explain=partial(_explain, workspace),
+        catalog=partial(panel, workspace),
+        condition_schema=partial(schema, workspace),
         token=token.get_secret_value() if token else None,
     )
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from engine.http import problems
+from engine.http.catalog_routes import catalog_routes
 from engine.http.metrics import Measured, Metrics
 from engine.http.routes import group_routes, plan_routes, realtime_routes
 from engine.http.services import Services
@@ -34,6 +35,7 @@ def create_app(services: Services) -> FastAPI:
     guard = [Depends(_guard(services.token))]
     for router in (realtime_routes(services, metrics), group_routes(services), plan_routes(services)):
         app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
+    app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)
     _operate(app, services, metrics)
     return app
 

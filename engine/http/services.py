@@ -34,6 +34,9 @@ class Services:
     plan: Callable[[date], Json]
     #: a day, user id → what this user got and did not get, and why
     explain: Callable[[date, str], Json]
+    #: what a condition panel shows; the JSON Schema of a condition
+    catalog: Callable[[], Json] = dict
+    condition_schema: Callable[[], Json] = dict
     #: what is not ready, by name, each with a sentence; empty when all is
     unready: Callable[[], Mapping[str, str]] = dict
     #: consent and caps: why not, or None
