@@ -1,8 +1,10 @@
 """The door of insight."""
 
-from insight.bitmaps import LeafCache, UserDictionary
 from insight.catalog import Catalog, load_catalog, parse_catalog
 from insight.catalog_check import check_catalog
+from insight.catalog_panel import condition_panel
+from insight.catalog_profile import freshness, profile_catalog, write_profile
+from insight.catalog_suggest import suggest_catalog
 from insight.catalog_panel import condition_panel
 from insight.catalog_profile import freshness, profile_catalog, write_profile
 from insight.catalog_suggest import suggest_catalog
@@ -10,10 +12,13 @@ from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
 from insight.condition_schema import condition_schema
+from insight.condition_schema import condition_schema
 from insight.dependencies import check_tags_and_needs
+from insight.dictionary import UserDictionary
 from insight.evaluation import evaluation_mode
 from insight.groups import Group, in_order
 from insight.identities import Merges, resolve_merges
+from insight.leaves import LeafCache
 from insight.mapping import mapping_states
 from insight.one_user import as_user, existing_users, has_text_ids, typed_users
 from insight.population import Because, Estimate, Population

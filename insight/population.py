@@ -1,7 +1,8 @@
 """A population: the users of a catalog as of an instant, and which of them belong to which group.
 
-Each leaf runs once in its own source and becomes a Roaring bitmap; everything above leaves is bitmap
-algebra. One population sees one version of the sources: if they change meanwhile, it says so.
+Each leaf runs once in its own source and becomes a Roaring bitmap of numbers of the dictionary; everything
+above leaves is bitmap algebra. One population sees one version of the sources: if they change meanwhile, it
+says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from functools import reduce
 import polars as pl
 from pyroaring import BitMap
 
-from insight.bitmaps import LeafCache, UserDictionary
 from insight.catalog import Catalog
 from insight.compile import LeafCompiler
 from insight.condition_check import check_leaf, check_linked
@@ -25,28 +25,28 @@ from insight.conditions import (
     AllOf,
     AnyOf,
     Condition,
-    FieldTest,
     InGroup,
-    InOrder,
     Leaf,
     Linked,
-    LinkedFields,
     Not,
-    NotFollowed,
     branches,
     ends,
     evaluate,
     leaf_id,
     parents_first,
 )
+from insight.dictionary import UserDictionary
 from insight.groups import Group, in_order
 from insight.identities import Merges, Renumbered, corrected
 from insight.linked import Circles
+from insight.leaf_sets import LeafSets, Told
+from insight.leaves import LeafCache
 from insight.mapping import read_links
-from insight.reading import answering, check_lookups, check_one_row_each, read_users
-from insight.sources.opening import source_fingerprint
+from insight.reading import answering
+from insight.sources.opening import table_versions
 from kernel.clock import aware
-from kernel.errors import BadInput, NotFound, Stale
+from kernel.errors import BadInput, NotFound
+from kernel.ids import fingerprint
 
 #: a group by name, as a definition, or a bare condition
 Wanted = str | Group | Condition
@@ -86,8 +86,8 @@ class Population:
     """The users of `catalog` as of `as_of`, with the groups that conditions may name.
 
     `pinned`: static group → its members' ids; a static group that is not pinned yet is worked out
-    like a dynamic one. `cache`: leaves already known, to be shared by the populations of a process.
-    `every` = k keeps one user in k, by hash, for samples.
+    like a dynamic one. `cache`: leaves already known, to be shared; `dictionary`: whose numbers they speak (one
+    in memory when there is none). `every` = k keeps one user in k, by hash, for samples. Safe for threads.
     """
 
     def __init__(
@@ -100,18 +100,25 @@ class Population:
         cache: LeafCache | None = None,
         every: int = 1,
         merges: Merges = NOBODY,
+        dictionary: UserDictionary | None = None,
     ) -> None:
         self.catalog, self.as_of = catalog, aware(as_of, "as_of")
         self.groups, self.pinned = dict(groups or {}), dict(pinned or {})
         self._cache = cache if cache is not None else LeafCache()
-        self._every = every
-        self.source_fingerprint = source_fingerprint(catalog)
-        self._version = (catalog.fingerprint, self.source_fingerprint, self.as_of, every)
-        self.dictionary = UserDictionary(read_users(catalog, self.as_of, every=every)["user"])
+        #: `source.table` → version, of all that is read
+        self.sources = table_versions(catalog)
+        self.source_fingerprint = fingerprint(sorted(self.sources.items()))
+        entity = catalog.entity
+        ids = fingerprint(
+            [str(catalog.folder.resolve()), catalog.sources[entity.source].url, entity.table, entity.key]
+        )
+        self.dictionary = dictionary if dictionary is not None else self._cache.dictionary(ids)
+        self._leaf_sets = LeafSets(catalog, self.as_of, self.dictionary, self._cache, self.sources, every)
+        self._everyone = self._leaf_sets.everyone
+        self._bound: dict[str, tuple[Told, BitMap]] = {}
         self.merges = merges
         self._merged = Renumbered.of(merges, self.dictionary.numbers)
         self._circles: dict[tuple[str, ...], Circles] = {}
-        self._everyone = self.dictionary.all()
         self.universe = self._merged.alias(self._everyone)
 
     def members(self, wanted: Wanted) -> BitMap:
@@ -119,8 +126,9 @@ class Population:
         return BitMap(self._members(*self._plan(wanted)))
 
     def users(self, members: BitMap) -> pl.Series:
-        """Their own ids, in order."""
-        return self.dictionary.users(members)
+        """Their own ids, in their own order."""
+        found = self.dictionary.users(members)
+        return found if found.is_sorted() else found.sort()
 
     def estimate(
         self, wanted: Wanted, *, sample_above: int = SAMPLE_ABOVE, sample_size: int = SAMPLE
@@ -132,9 +140,7 @@ class Population:
         known = self._known(plan)
         # a circle reaches outside any sample
         whole = any(
-            isinstance(node, Linked)
-            for each in (plan[0], *plan[1].values())
-            for node in parents_first(each)
+            isinstance(node, Linked) for each in (plan[0], *plan[1].values()) for node in parents_first(each)
         )
         if not known and not whole and len(self.universe) > sample_above:
             every = math.ceil(len(self.universe) / sample_size)
@@ -146,6 +152,7 @@ class Population:
                 cache=self._cache,
                 every=every,
                 merges=self.merges,
+                dictionary=self.dictionary,
             )
             if len(sample.universe):
                 count, low, high = wilson(
@@ -162,6 +169,8 @@ class Population:
         Raises NotFound when the user does not exist as of `as_of`.
         """
         position = self.dictionary.position(user)
+        if position not in self._everyone:
+            raise NotFound("user", user, self.dictionary.users(self._everyone[:8]).to_list())
         condition, below = self._plan(wanted)
         sets = self._sets(condition, below)
         lines: list[Because] = []
@@ -244,33 +253,23 @@ class Population:
         return [end for each in conditions for end in ends(each) if not isinstance(end, InGroup)]
 
     def _known(self, plan: tuple[Condition, dict[str, Condition]]) -> bool:
-        return all(
-            self._cache.get((leaf_id(leaf), *self._version)) is not None for leaf in self._needed(*plan)
-        )
+        return all(self._leaf_sets.known(leaf) is not None for leaf in self._needed(*plan))
 
     def _leaves(self, leaves: Sequence[Leaf]) -> dict[str, BitMap]:
-        sets: dict[str, BitMap] = {}
-        missing: dict[str, Leaf] = {}
-        for leaf in leaves:
-            name = leaf_id(leaf)
-            known = self._cache.get((name, *self._version))
-            if known is not None:
-                sets[name] = known
-            else:
-                missing[name] = leaf
-        if missing:
-            self._same_sources()
-            with answering(self.catalog) as run:
-                compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, every=self._every)
-                for name, leaf in missing.items():
-                    self._check_rows(leaf)
-                    found, inside = compiler.members(leaf, run)
-                    positions = self.dictionary.positions(found)
-                    sets[name] = positions if inside else self._everyone - positions
-            self._same_sources()
-            for name in missing:
-                self._cache.put((name, *self._version), sets[name])
+        """The members of each leaf among those who exist."""
+        sets = {name: self._within(name, told) for name, told in self._leaf_sets.told(leaves).items()}
         return self._corrected(leaves, sets) if self.merges else sets
+
+    def _within(self, name: str, told: Told) -> BitMap:
+        bound = self._bound.get(name)
+        if bound is None or bound[0].users is not told.users:
+            if not told.inside:
+                members = self._everyone - told.users
+            else:
+                inside = told.users.issubset(self._everyone)
+                members = told.users if inside else told.users & self._everyone
+            self._bound[name] = bound = (told, members)
+        return bound[1]
 
     def _corrected(self, leaves: Sequence[Leaf], sets: Mapping[str, BitMap]) -> dict[str, BitMap]:
         """The leaves with merged ids as one person each."""
@@ -305,24 +304,6 @@ class Population:
             numbers = self.dictionary.numbers(links.pairs["user"])
             self._circles[node.via] = Circles.of(links, numbers, self.universe)
         return self._circles[node.via].fulfilling(node, part, self.universe)
-
-    def _same_sources(self) -> None:
-        if source_fingerprint(self.catalog) != self.source_fingerprint:
-            raise Stale("the sources have changed since this population was read; read it again")
-
-    def _check_rows(self, leaf: Leaf | InGroup) -> None:
-        if isinstance(leaf, InGroup):
-            return
-        if isinstance(leaf, FieldTest):
-            check_one_row_each(self.catalog, leaf.field)
-            return
-        if isinstance(leaf, LinkedFields):
-            for end in ends(leaf.part):
-                self._check_rows(end)
-            return
-        steps = leaf.steps if isinstance(leaf, InOrder) else (leaf.step,)
-        for step in (*steps, leaf.by) if isinstance(leaf, NotFollowed) else steps:
-            check_lookups(self.catalog, step.event)
 
 
 def wilson(hits: int, sample: int, universe: int) -> tuple[int, int, int]:
