@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
 
 import polars as pl
+from pyroaring import BitMap
 
 from conflict.api import allocate, verify
 from engine.definitions import Definitions
@@ -20,7 +21,7 @@ from engine.world import (
     shopping_hours,
     zones_and_consent,
 )
-from insight.api import CellMap, Population, derive_cells
+from insight.api import CellMap, Group, Population, derive_cells
 from kernel.choices import Allocation, DailyLimits, Limits, Status
 from kernel.contact import Cap, QuietHours
 from kernel.errors import BadInput, GrowthError, Infeasible
@@ -183,14 +184,22 @@ def _cells(
     )
 
 
-def population(workspace: Workspace, as_of: datetime) -> Population:
-    return Population(
+def population(
+    workspace: Workspace, as_of: datetime, groups: Mapping[str, Group] | None = None
+) -> Population:
+    """The users as of an instant, with these groups (by default those in force), static ones as pinned."""
+    people = Population(
         workspace.catalog,
         as_of,
-        workspace.definitions().groups,
+        workspace.definitions().groups if groups is None else groups,
         cache=workspace.leaves,
         merges=merges_of(workspace),
     )
+    for name, group in people.groups.items():
+        pin = workspace.groups.pinned(name, group.fingerprint) if group.mode == "static" else None
+        if pin is not None:
+            people.pinned[name] = people.users(BitMap.deserialize(workspace.groups.members(pin)))
+    return people
 
 
 def _audiences(

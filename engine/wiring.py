@@ -13,10 +13,12 @@ from kernel.clock import Clock, SystemClock
 from models.api import Registry
 from storage.database import Engine, open_database
 from storage.definitions import DefinitionStore
+from storage.group_exports import GroupExports
 from storage.groups import GroupStore
 from storage.identities import IdentityStore
 from storage.ledger import SqlLedger
 from storage.plans import PlanRegister
+from storage.selection_runs import SelectionRuns
 from storage.tombstones import Tombstones
 
 
@@ -59,6 +61,14 @@ class Workspace:
     @cached_property
     def groups(self) -> GroupStore:
         return GroupStore(self.database, self.root / "var" / "insight" / "groups")
+
+    @cached_property
+    def runs(self) -> SelectionRuns:
+        return SelectionRuns(self.database, self.groups)
+
+    @cached_property
+    def exports(self) -> GroupExports:
+        return GroupExports(self.database)
 
     @cached_property
     def identities(self) -> IdentityStore:

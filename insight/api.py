@@ -13,7 +13,14 @@ from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
 from insight.condition_schema import condition_schema
 from insight.condition_schema import condition_schema
-from insight.dependencies import check_tags_and_needs
+from insight.dependencies import (
+    check_tags_and_needs,
+    jobs,
+    leaves_in,
+    prepare,
+    tables_read,
+    with_upstream,
+)
 from insight.dictionary import UserDictionary
 from insight.evaluation import evaluation_mode
 from insight.groups import Group, in_order
@@ -31,21 +38,51 @@ from insight.reading import (
     read_role,
     read_users,
 )
+from insight.readiness import (
+    BAD,
+    BLOCKED,
+    FAILED,
+    GOOD,
+    WAITING,
+    Facts,
+    Job,
+    Need,
+    Needs,
+    Schedule,
+    firings,
+    free,
+    held_up,
+    in_the_way,
+    instant_of,
+    pause,
+)
+from insight.readiness_facts import look_at_files, look_at_tables
 from insight.rekey import Rekeyed, rekey
 from insight.selection import select
 from insight.sources.opening import source_fingerprint
-from insight.tags import Tag, resolve
+from insight.tags import TAG, Tag, resolve, tag_groups
 
 __all__ = [
+    "BAD",
+    "BLOCKED",
+    "FAILED",
+    "GOOD",
+    "TAG",
+    "WAITING",
     "Because",
     "Catalog",
     "CellMap",
     "Estimate",
+    "Facts",
     "Group",
+    "Job",
     "LeafCache",
     "Merges",
+    "Need",
+    "Needs",
     "Population",
     "Rekeyed",
+    "Schedule",
     "Tag",
     "UserDictionary",
     "answering",
@@ -59,13 +96,24 @@ __all__ = [
     "evaluation_mode",
     "event_range",
     "existing_users",
+    "firings",
+    "free",
     "freshness",
     "has_text_ids",
+    "held_up",
     "in_order",
+    "in_the_way",
+    "instant_of",
+    "jobs",
+    "leaves_in",
     "load_catalog",
+    "look_at_files",
+    "look_at_tables",
     "mapping_states",
     "parse_catalog",
     "parse_condition",
+    "pause",
+    "prepare",
     "profile_catalog",
     "read_events",
     "read_fields",
@@ -78,6 +126,9 @@ __all__ = [
     "select",
     "source_fingerprint",
     "suggest_catalog",
+    "tables_read",
+    "tag_groups",
     "typed_users",
+    "with_upstream",
     "write_profile",
 ]

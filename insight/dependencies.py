@@ -8,6 +8,7 @@ from insight.catalog import Catalog
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
 from insight.conditions import (
+    AnyOf,
     Condition,
     EventAge,
     EventTest,
@@ -22,6 +23,7 @@ from insight.conditions import (
 )
 from insight.evaluation import evaluation_mode
 from insight.groups import Group, in_order, named_groups
+from insight.population import Population
 from insight.readiness import Job, Need, Needs, line_up
 from insight.tag_mentions import mentions, shape
 from insight.tags import TAG, Tag, resolve, tag_groups
@@ -165,3 +167,13 @@ def tables_of(kind: str, name: str, catalog: Catalog) -> tuple[str, ...]:
         return tuple(f"{event.source}.{table}" for table in (event.table, *event.join))
     route = catalog.mappings[name]
     return (f"{route.source}.{route.table}",)
+
+
+def leaves_in(group: Group) -> int:
+    """How many leaves and groups its own condition names, tags written out."""
+    return len(ends(parse_condition(group.where, f"group {group.name}")))
+
+
+def prepare(population: Population, names: Iterable[str]) -> None:
+    """Works out together what these groups look at, so that each table is read once for all of them."""
+    population.members(AnyOf(parts=tuple(InGroup(group=name) for name in names)))

@@ -7,7 +7,7 @@ a file is there, young, big enough, with this checksum. Needs combine by `all` a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator, model_validator
 
-from insight.cron import parse_cron
+from insight.cron import fires, last_fire, parse_cron
 from kernel.audiences import GroupVersion
-from kernel.clock import parse_window, parse_zone
+from kernel.clock import parse_window, parse_zone, start_of_day
 from kernel.definitions import Frozen
 from kernel.errors import BadInput
 
@@ -30,6 +30,8 @@ _OPTIONS = {
     "all": set[str](),
     "any": set[str](),
 }
+#: a firing younger than this was not missed
+PROMPT = timedelta(minutes=15)
 #: deepest nesting of all and any
 _DEEPEST = 20
 
@@ -336,7 +338,7 @@ def free(jobs: Iterable[Job], states: Mapping[str, str]) -> list[Job]:
     ]
 
 
-def held_up(jobs: Iterable[Job], states: Mapping[str, str], why: Callable[[str], str]) -> dict[str, str]:
+def held_up(jobs: Iterable[Job], states: Mapping[str, str], why: Mapping[str, str]) -> dict[str, str]:
     """Waiting jobs that can never be done in this run → the reason, down to the first that failed."""
     found: dict[str, str] = {}
     bad = {key for key, state in states.items() if state in BAD}
@@ -348,7 +350,7 @@ def held_up(jobs: Iterable[Job], states: Mapping[str, str], why: Callable[[str],
                 found[job.key] = found[below]
                 break
             if below in bad:
-                found[job.key] = f"{_named(below)} {states[below]}: {why(below)}"
+                found[job.key] = f"{_named(below)} {states[below]}: {why[below]}"
                 break
     return found
 
@@ -360,3 +362,22 @@ def _named(key: str) -> str:
 def pause(attempt: int, base: float = 2.0, most: float = 600.0) -> float:
     """Seconds to wait after the n-th failure, n from 1: doubled each time, up to `most`."""
     return float(min(most, base * 2.0 ** (attempt - 1)))
+
+
+def firings(schedule: Schedule, zone: ZoneInfo, after: datetime, now: datetime) -> list[datetime]:
+    """Instants in (after, now] at which it is due, by its rule for those that were missed, the earliest
+    first. A firing less than `PROMPT` old is not missed."""
+    cron, own = parse_cron(schedule.cron), ZoneInfo(schedule.zone) if schedule.zone else zone
+    if schedule.catch_up == "all":
+        return list(fires(cron, own, after, now))
+    since = after if schedule.catch_up == "last" else max(after, now - PROMPT)
+    latest = last_fire(cron, own, since, now)
+    return [] if latest is None else [latest]
+
+
+def instant_of(schedule: Schedule, zone: ZoneInfo, fired_at: datetime) -> datetime:
+    """What a firing is worked out as of."""
+    if schedule.as_of == "moment":
+        return fired_at
+    own = ZoneInfo(schedule.zone) if schedule.zone else zone
+    return start_of_day(fired_at.astimezone(own).date(), own)
