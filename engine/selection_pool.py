@@ -33,7 +33,8 @@ class Pool:
         """(bytes that it takes, what to do) → the results, in order. The first error is raised when all
         that was begun has ended."""
         with ThreadPoolExecutor(self._workers, thread_name_prefix="selection") as pool:
-            return [done.result() for done in [pool.submit(self._one, *each) for each in work]]
+            begun = [pool.submit(self._one, size, act) for size, act in work]
+            return [each.result() for each in begun]
 
     def _one(self, size: int, act: Callable[[], Result]) -> Result:
         with self._changed:

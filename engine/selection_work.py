@@ -127,7 +127,7 @@ class _Frozen:
         groups = {name: each for name, each in found["group"].items() if isinstance(each, Group)}
         tags = {name: each for name, each in found["tag"].items() if isinstance(each, Tag)}
         published = {name: resolve(group, tags) for name, group in groups.items()}
-        parts = {name: (name,) for name in groups}
+        parts: dict[str, tuple[str, ...]] = {name: (name,) for name in groups}
         for name, tag in tags.items():
             of_tag = tag_groups(tag, tags)
             published |= of_tag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kernel.definitions import first_problem
 from kernel.errors import BadInput
 
 FILE = "growth.toml"
+_SIZE = re.compile(r"[1-9][0-9]{0,8}[KMGT]B", re.IGNORECASE)
 
 
 class Settings(BaseSettings):
@@ -42,6 +44,14 @@ class Settings(BaseSettings):
     plans: str = "plans"
     #: longest time that one allocation may take, seconds
     time_limit: float = Field(default=60.0, gt=0)
+    #: durable jobs: DBOS's own database, SQLite or PostgreSQL
+    jobs: str = "sqlite:///var/jobs.db"
+    #: chunks of groups that are worked out at once
+    workers: int = Field(default=2, ge=1, le=64)
+    #: bytes that they may hold together, such as 2GB
+    memory: str = "2GB"
+    #: how long a scheduled run waits for what it needs, seconds
+    patience: float = Field(default=43_200.0, ge=0)
     #: bearer token that callers of the HTTP API need; required beyond loopback
     token: SecretStr | None = None
 
@@ -53,6 +63,18 @@ class Settings(BaseSettings):
         except BadInput as error:
             raise ValueError(error.problem) from None
         return name
+
+    @field_validator("memory")
+    @classmethod
+    def _a_size(cls, text: str) -> str:
+        if not _SIZE.fullmatch(text):
+            raise ValueError("is not a size such as 512MB or 2GB")
+        return text
+
+    @property
+    def memory_bytes(self) -> int:
+        number, unit = self.memory[:-2], self.memory[-2:].upper()
+        return int(number) * {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}[unit]
 
     @property
     def zone(self) -> ZoneInfo:

@@ -66,6 +66,11 @@ class Workspace:
     def runs(self) -> SelectionRuns:
         return SelectionRuns(self.database, self.groups)
 
+    @property
+    def jobs_url(self) -> str:
+        """Of the durable jobs' own database."""
+        return _inside(self.root, self.settings.jobs)
+
     @cached_property
     def exports(self) -> GroupExports:
         return GroupExports(self.database)
