@@ -194,6 +194,7 @@ def population(
         workspace.definitions().groups if groups is None else groups,
         cache=workspace.leaves,
         merges=merges_of(workspace),
+        dictionary=workspace.dictionary,
     )
     for name, group in people.groups.items():
         pin = workspace.groups.pinned(name, group.fingerprint) if group.mode == "static" else None

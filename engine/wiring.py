@@ -8,7 +8,7 @@ from pathlib import Path
 
 from engine.definitions import Definitions
 from engine.settings import Settings, load_settings
-from insight.api import Catalog, LeafCache, load_catalog
+from insight.api import Catalog, LeafCache, UserDictionary, load_catalog
 from kernel.clock import Clock, SystemClock
 from models.api import Registry
 from storage.database import Engine, open_database
@@ -56,7 +56,12 @@ class Workspace:
 
     @cached_property
     def leaves(self) -> LeafCache:
-        return LeafCache()
+        return LeafCache(self.root / "var" / "insight" / "leaves")
+
+    @cached_property
+    def dictionary(self) -> UserDictionary:
+        folder = self.root / "var" / "insight" / "dictionary"
+        return UserDictionary(folder, refused=self.tombstones.refused)
 
     @cached_property
     def groups(self) -> GroupStore:
