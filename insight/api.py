@@ -5,13 +5,9 @@ from insight.catalog_check import check_catalog
 from insight.catalog_panel import condition_panel
 from insight.catalog_profile import freshness, profile_catalog, write_profile
 from insight.catalog_suggest import suggest_catalog
-from insight.catalog_panel import condition_panel
-from insight.catalog_profile import freshness, profile_catalog, write_profile
-from insight.catalog_suggest import suggest_catalog
 from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
-from insight.condition_schema import condition_schema
 from insight.condition_schema import condition_schema
 from insight.dependencies import (
     check_tags_and_needs,
@@ -29,15 +25,6 @@ from insight.leaves import LeafCache
 from insight.mapping import mapping_states
 from insight.one_user import as_user, existing_users, has_text_ids, typed_users
 from insight.population import Because, Estimate, Population
-from insight.reading import (
-    answering,
-    event_range,
-    read_events,
-    read_fields,
-    read_offer_items,
-    read_role,
-    read_users,
-)
 from insight.readiness import (
     BAD,
     BLOCKED,
@@ -57,6 +44,15 @@ from insight.readiness import (
     pause,
 )
 from insight.readiness_facts import look_at_files, look_at_tables
+from insight.reading import (
+    answering,
+    event_range,
+    read_events,
+    read_fields,
+    read_offer_items,
+    read_role,
+    read_users,
+)
 from insight.rekey import Rekeyed, rekey
 from insight.selection import select
 from insight.sources.opening import source_fingerprint
