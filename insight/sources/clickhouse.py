@@ -18,7 +18,8 @@ from ibis.backends.sql.dialects import ClickHouse
 
 from insight.sources.dialects import compiled, to_sql
 from insight.sources.duck import DuckSource
-from insight.sources.source import Place, in_utc, needs
+from insight.sources.idle import Idle
+from insight.sources.source import Place, as_asked, needs, whole
 from kernel.errors import BadInput, GrowthError
 from kernel.ids import fingerprint
 
@@ -38,6 +39,7 @@ _SETTINGS = {
 _ABOUT_VALUES = ("CANNOT_CONVERT_TYPE", "CANNOT_PARSE_", "VALUE_IS_OUT_OF_RANGE", "ARGUMENT_OUT_OF_BOUND")
 #: characters that make a pattern of a path
 _PATTERN = set("*?{}[]")
+_IDLE = Idle()
 
 
 class ClickHouseSource:
@@ -52,6 +54,7 @@ class ClickHouseSource:
         needs(place, "clickhouse_connect", "clickhouse")
         self.place = place
         self._open: Any = None
+        self._key: object = None
         #: where the tables are files: who knows them
         self._folder: DuckSource | None = None
         if place.kind == "chdb":
@@ -83,39 +86,37 @@ class ClickHouseSource:
         return ibis.schema({name: kind for name, said in columns if (kind := _kind(said)) is not None})
 
     def frame(self, expression: Any) -> pl.DataFrame:
-        with self._client() as client:
-            return in_utc(pl.DataFrame(pl.from_arrow(client.query_arrow(self._sql(expression)))))
+        return whole(self.batches(expression), expression)
 
     def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
         with self._client() as client, client.query_arrow_stream(self._sql(expression)) as stream:
-            yield from stream
+            for batch in stream:
+                yield as_asked(batch, expression)
 
     def version(self, table: str, field: str) -> str:
         """Of a folder's files, else the table's active parts; merging parts counts as a change."""
         if self._folder is not None:
             return self._folder.version(table, field)
-        asked = (
-            "SELECT engine, uuid FROM system.tables WHERE database = currentDatabase() AND name = {t:String}"
+        known = self._rows(
+            "SELECT engine, uuid, (SELECT groupArray((name, hash_of_all_files, rows)) FROM "
+            "(SELECT * FROM system.parts WHERE active AND database = currentDatabase() "
+            "AND table = {t:String} ORDER BY name)) "
+            "FROM system.tables WHERE database = currentDatabase() AND name = {t:String}",
+            table,
         )
-        known = self._rows(asked, table)
         if not known:
-            self.schema(table, field)
-        engine = str(known[0][0])
-        if not engine.endswith("MergeTree"):
+            raise self.place.unknown(table, self.tables(), field)
+        engine, uuid, parts = known[0]
+        if not str(engine).endswith("MergeTree"):
             problem = (
                 f"is a {engine} in ClickHouse, which does not say when it changes; name a MergeTree table"
             )
             raise BadInput(problem, where=self.place.where, field=field, value=table)
-        parts = self._rows(
-            "SELECT name, hash_of_all_files, rows FROM system.parts "
-            "WHERE active AND database = currentDatabase() AND table = {t:String} ORDER BY name",
-            table,
-        )
-        return fingerprint([str(known[0][1]), parts])
+        return fingerprint([str(uuid), parts])
 
     def close(self) -> None:
         if self._open is not None:
-            self._open.close()
+            _IDLE.give(self._key, self._open)
             self._open = None
 
     def _sql(self, expression: Any) -> str:
@@ -169,15 +170,25 @@ class ClickHouseSource:
         import clickhouse_connect
         from clickhouse_connect.driver.exceptions import ClickHouseError
 
-        address = self.place.address()
+        def connected() -> Any:
+            if self.place.kind == "chdb":
+                # an unused connection holds the engine to its data directory
+                _IDLE.clear(lambda kept: kept[0].get("path") == where["path"])
+            settings = {**_SETTINGS, "session_timezone": self.place.timezone}
+            return clickhouse_connect.get_client(**where, settings=settings)
+
         try:
             if self._open is None:
-                settings = {**_SETTINGS, "session_timezone": self.place.timezone}
-                self._open = clickhouse_connect.get_client(**self._where(address), settings=settings)
+                where = self._where(self.place.address())
+                self._key = (where, self.place.timezone)
+                self._open = _IDLE.take(self._key, connected)
             yield self._open
         except GrowthError:
             raise
         except (ClickHouseError, pa.ArrowException, OSError, EOFError) as error:
+            if self._open is not None:
+                self._open.close()
+                self._open = None
             if any(f"({name}" in str(error) for name in _ABOUT_VALUES):
                 raise self.place.misfit(error) from None
             raise self.place.silent(error) from None

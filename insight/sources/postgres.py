@@ -13,12 +13,14 @@ import pyarrow as pa
 from ibis.backends.sql.datatypes import PostgresType
 
 from insight.sources.dialects import to_sql
-from insight.sources.source import Place, in_utc, needs
+from insight.sources.idle import Idle
+from insight.sources.source import Place, as_asked, needs, whole
 from kernel.errors import GrowthError
 from kernel.ids import fingerprint
 
 #: PostgreSQL's classes of errors that are about a value: SQLSTATE 22
 _ABOUT_VALUES = "22"
+_IDLE = Idle()
 
 
 class PostgresSource:
@@ -28,6 +30,7 @@ class PostgresSource:
         needs(place, "adbc_driver_postgresql", "postgres")
         self.place = place
         self._open: Any = None
+        self._key = ("", "")
 
     def tables(self) -> list[str]:
         found = self._rows(
@@ -51,14 +54,13 @@ class PostgresSource:
         return ibis.schema({name: kind for name, said in columns if (kind := _kind(said)) is not None})
 
     def frame(self, expression: Any) -> pl.DataFrame:
-        with self._cursor() as cursor:
-            cursor.execute(to_sql(expression, "postgres"))
-            return in_utc(pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table())))
+        return whole(self.batches(expression), expression)
 
     def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
         with self._cursor() as cursor:
             cursor.execute(to_sql(expression, "postgres"))
-            yield from cursor.fetch_record_batch()
+            for batch in cursor.fetch_record_batch():
+                yield as_asked(batch, expression)
 
     def version(self, table: str, field: str) -> str:
         """What is committed in the whole server, which any write to any table advances, and which table."""
@@ -70,7 +72,7 @@ class PostgresSource:
 
     def close(self) -> None:
         if self._open is not None:
-            self._open.close()
+            _IDLE.give(self._key, self._open)
             self._open = None
 
     def _rows(self, sql: str, *values: str) -> list[tuple[Any, ...]]:
@@ -81,18 +83,26 @@ class PostgresSource:
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
         dbapi: Any = import_module("adbc_driver_postgresql.dbapi")  # it has no types
-        address = self.place.address()
+
+        def connected() -> Any:
+            connection = dbapi.connect(self._key[0], autocommit=True)
+            with connection.cursor() as cursor:
+                cursor.execute("SET default_transaction_read_only = on")
+                cursor.execute("SELECT set_config('TimeZone', $1, false)", (self.place.timezone,))
+            return connection
+
         try:
             if self._open is None:
-                self._open = dbapi.connect(address, autocommit=True)
-                with self._open.cursor() as cursor:
-                    cursor.execute("SET default_transaction_read_only = on")
-                    cursor.execute("SELECT set_config('TimeZone', $1, false)", (self.place.timezone,))
+                self._key = (self.place.address(), self.place.timezone)
+                self._open = _IDLE.take(self._key, connected)
             with self._open.cursor() as cursor:
                 yield cursor
         except GrowthError:
             raise
         except (dbapi.Error, pa.ArrowException, OSError) as error:
+            if self._open is not None:
+                self._open.close()
+                self._open = None
             if str(getattr(error, "sqlstate", None) or "").startswith(_ABOUT_VALUES):
                 raise self.place.misfit(error) from None
             raise self.place.silent(error) from None

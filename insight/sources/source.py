@@ -99,6 +99,26 @@ def needs(place: Place, module: str, extra: str) -> None:
         raise place.wrong(f"needs the package {module}: pip install 'growth-decision-engine[{extra}]'")
 
 
+def as_asked(batch: pa.RecordBatch, expression: Any) -> pa.RecordBatch:
+    """An engine's answer in the types of the expression: engines have their own of truth and of counts."""
+    columns = []
+    for column, wanted in zip(batch.columns, expression.schema().to_pyarrow().types, strict=True):
+        if pa.types.is_timestamp(wanted):
+            wanted = pa.timestamp("us", wanted.tz)
+        columns.append(column if column.type == wanted else column.cast(wanted, safe=not _is_time(wanted)))
+    return pa.RecordBatch.from_arrays(columns, names=list(expression.columns))
+
+
+def _is_time(kind: Any) -> bool:
+    return bool(pa.types.is_timestamp(kind))
+
+
+def whole(batches: Iterable[pa.RecordBatch], expression: Any) -> pl.DataFrame:
+    """Pieces of an answer as one frame, which has its columns also when there are none."""
+    none = pa.RecordBatch.from_pylist([], expression.schema().to_pyarrow())
+    return in_utc(pl.DataFrame(pl.from_arrow(pa.Table.from_batches([as_asked(none, expression), *batches]))))
+
+
 def in_utc(frame: pl.DataFrame) -> pl.DataFrame:
     """Its instants in UTC, to the microsecond."""
     zoned = [name for name, kind in frame.schema.items() if isinstance(kind, pl.Datetime) and kind.time_zone]

@@ -16,7 +16,7 @@ import pyarrow as pa
 from ibis.formats.pyarrow import PyArrowType
 
 from insight.sources.dialects import to_sql
-from insight.sources.source import Place, in_utc
+from insight.sources.source import Place, as_asked, whole
 from insight.sources.spark_session import spark_session
 from kernel.errors import GrowthError
 from kernel.ids import fingerprint
@@ -69,7 +69,8 @@ class SparkSource:
 
     def frame(self, expression: Any) -> pl.DataFrame:
         with self._translated():
-            return in_utc(pl.DataFrame(pl.from_arrow(self._asked(expression).toArrow())))
+            found = self._asked(expression).toArrow().to_batches()
+        return whole((as_asked(each, expression) for each in found), expression)
 
     def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
         """As they come from the workers: in any order, also where the expression has one."""
@@ -81,7 +82,7 @@ class SparkSource:
             pieces = import_module("pyspark.util")._load_from_socket((port, secret), serial)
             for piece in pieces:
                 if isinstance(piece, pa.RecordBatch):
-                    yield piece
+                    yield as_asked(piece, expression)
             server.getResult()
 
     def version(self, table: str, field: str) -> str:
