@@ -42,6 +42,11 @@ class Apart:
     def busy(self) -> bool:
         return self._reader is not None and self._reader.is_alive()
 
+    def wait(self, seconds: float) -> None:
+        """Until it is no longer busy, but no longer than this."""
+        if self._reader is not None:
+            self._reader.join(max(seconds, 0.0))
+
     def answer(self) -> Solved:
         """What came back; waits for it."""
         if self._reader is not None:

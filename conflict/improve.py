@@ -1,8 +1,9 @@
 """Better choices near the one at hand, among the columns of a core.
 
-Three ways, from cheap to dear: the best pair of changes, again and again; the same after a few random
-changes; and branch and cut over some hundred columns with all others held (large neighbourhood search, Shaw,
-1998), drawn either at random or so that only a few limits are touched, where few dimensions have to fit.
+Four ways: the best pair of changes, again and again; the same after a few random changes; single changes that
+may pass limits for a while; and branch and cut over some hundred columns with all others held (large
+neighbourhood search, Shaw, 1998), drawn either at random or so that only a few limits are touched, where few
+dimensions have to fit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from conflict import pairs
 from conflict.core import Core, columns_of, whole_program
 from conflict.problem import Floats, Ints, Mask
 from conflict.programs import Answer, Solver, solve
+from conflict.roam import roam
 
 #: steps of one descent, from a start and from a kick
 _STEPS, _KICK_STEPS = 400, 30
@@ -29,6 +31,19 @@ _FIRST, _LEAST, _MOST = 150, 40, 600
 _TOUCHED = 8
 #: part of the columns that touch a limit which nearly all touch
 _BROAD = 0.5
+#: columns among which to roam, one of these at random, and beyond which no pairs are looked for after it
+_WIDTHS, _NARROW = (60, 100, 150, 225, 350, 600, 1_200, 2_400), 600
+#: of the following each roaming draws one: steps, tenure, growth and decline of weights, part of what is left
+#: over of limits that counts; and how often it starts from the best
+_ROAMS, _TENURES = (500, 2_000, 8_000), (5, 10, 20)
+_WEIGHTS = ((1.01, 0.9995), (1.02, 0.998), (1.05, 0.98), (1.1, 0.95))
+_PARTS, _AGAIN = (0.05, 0.1, 0.2, 0.3), 0.6
+#: numbers looked at in one roaming, about
+_WORK = 50_000_000
+#: what passing a limit without a price costs, as part of what is typical
+_UNPRICED = 0.05
+#: no bound is further
+_FAR = 1e100
 
 
 class Improver:
@@ -47,6 +62,9 @@ class Improver:
         self.prices, self.units = prices, units
         self.rng = np.random.default_rng(seed)
         self.rounds, self.size = 1, _FIRST
+        #: where roaming has come to
+        self.reached: Ints = self.taken
+        self.order = np.argsort(core.losses, kind="stable")
 
     @property
     def columns(self) -> Ints:
@@ -83,6 +101,63 @@ class Improver:
         took = time.monotonic() - began
         self.rounds = int(np.clip(self.rounds * _SLICE / max(took, 1e-3), 1, 2 * self.rounds))
 
+    def roam(self, within: float = np.inf) -> None:
+        """Swing about the brims of the limits among those that lose least and at most `within`.
+
+        Each time in another manner.
+        """
+        if not self.owner.size:
+            time.sleep(_SLICE)
+            return
+        end = time.monotonic() + _SLICE
+        while time.monotonic() < end:
+            self._roam(within)
+
+    def _roam(self, within: float) -> None:
+        rng, rules = self.rng, self.rules
+        if rng.random() < _AGAIN:
+            self.reached = self.taken
+        lose = int(np.searchsorted(self.core.losses[self.order], within, side="right"))
+        near = self.order[: min(int(rng.choice(_WIDTHS)), lose)]
+        here = np.unique(np.r_[near, self.columns, self.reached[self.reached >= 0]])
+        if not here.size:
+            return
+        users, owner = np.unique(self.owner[here], return_inverse=True)
+        place = np.full(self.owner.size + 1, -1)
+        place[here] = np.arange(here.size)
+        change, value = self.change[here], self.core.value[here]
+        some = change != 0
+        now, close = place[self.reached[users]], place[self.taken[users]]
+        steps = min(int(rng.choice(_ROAMS)), _WORK // max(1, int(some.sum())))
+        grow, shrink = _WEIGHTS[rng.integers(len(_WEIGHTS))]
+        holds, worth = self._score(self.taken)
+        roam(
+            np.searchsorted(owner, np.arange(users.size + 1)), np.r_[0, np.cumsum(some.sum(axis=1))],
+            np.nonzero(some)[1], change[some], value, self.core.losses[here], now, self.core.used,
+            np.maximum(rules.at_least, -_FAR), np.minimum(rules.at_most, _FAR), rules.penalty,
+            *self._weights(), worth if holds else -np.inf, close,
+            steps, int(rng.choice(_TENURES)), grow, shrink, int(rng.integers(2**31)),
+        )  # fmt: skip
+        back = np.r_[here, -1]
+        self.reached = np.full(self.taken.size, -1)
+        self.reached[users] = back[now]
+        if here.size <= _NARROW:
+            pairs.descend(change, value, owner, close, *self._bounds(), _KICK_STEPS)
+        found = np.full(self.taken.size, -1)
+        found[users] = back[close]
+        if self._score(found) > self._score(self.taken):
+            self.taken = found
+
+    def _weights(self) -> tuple[Floats, Floats, Floats]:
+        """What roaming pays for a unit past a limit, and for one left below a ceiling or above a floor."""
+        units = np.maximum(np.abs(self.prices), _UNPRICED * self.units) * np.exp(self.rng.uniform(-1, 1))
+        # the price of what is over is in the losses
+        soft = np.maximum(self.dear - np.abs(self.prices), 0.0)
+        part = self.prices * self.rng.choice(_PARTS)
+        unfilled = np.where(np.isfinite(self.rules.at_most), np.maximum(part, 0.0), 0.0)
+        unspent = np.where(np.isfinite(self.rules.at_least), np.maximum(-part, 0.0), 0.0)
+        return np.where(self.hard, units, soft), unfilled, unspent
+
     def look_around(self) -> None:
         """Decide a neighbourhood exactly, all else held."""
         if not self.owner.size:
@@ -91,12 +166,10 @@ class Improver:
         free = np.zeros(self.taken.size, np.bool_)
         near = self._near() if self.rng.random() < 0.5 else None
         if near is None:
-            free[self.rng.choice(free.size, min(free.size, self.size), replace=False)] = True
-            some = np.flatnonzero(free[self.owner])
-        else:
-            free[self.owner[near]] = True
-            # whoever is free may also keep what there is
-            some = np.union1d(near, self.columns[free[self.owner[self.columns]]])
+            near = self._least(np.arange(self.owner.size))
+        free[self.owner[near]] = True
+        # whoever is free may also keep what there is
+        some = np.union1d(near, self.columns[free[self.owner[self.columns]]])
         held = self.columns[~free[self.owner[self.columns]]]
         part = replace(self.core.only(some), used=self.core.used + self.change[held].sum(axis=0))
         solved = solve(whole_program(part), Solver.HIGHS, seconds=_SLICE, seed=self.seed)
@@ -115,8 +188,12 @@ class Improver:
         inside = np.flatnonzero(~touched[others].any(axis=0))
         if inside.size < _LEAST:
             return None
-        noise = self.rng.exponential(1.0, inside.size)
-        return np.sort(inside[np.argsort(self.core.losses[inside] * noise, kind="stable")[: self.size]])
+        return self._least(inside)
+
+    def _least(self, some: Ints) -> Ints:
+        """Of some columns those that lose least, with luck in it."""
+        luck = self.rng.exponential(1.0, some.size)
+        return np.sort(some[np.argsort(self.core.losses[some] * luck, kind="stable")[: self.size]])
 
     def _bounds(self) -> tuple[Floats, Floats, Floats, Floats]:
         return self.core.used, self.rules.at_least, self.rules.at_most, self.dear
@@ -137,5 +214,8 @@ class Improver:
         over = np.maximum(use - self.rules.at_most, 0.0) + np.maximum(self.rules.at_least - use, 0.0)
         return np.asarray(over, np.float64)
 
-    def _score(self, taken: Ints) -> float:
-        return float(self.core.value[taken[taken >= 0]].sum() - self._over(taken) @ self.dear)
+    def _score(self, taken: Ints) -> tuple[bool, float]:
+        """Whether hard limits hold, which comes first, and value less what passing limits costs."""
+        over = self._over(taken)
+        worth = float(self.core.value[taken[taken >= 0]].sum() - over @ self.dear)
+        return not bool((over[self.hard] > 1e-9).any()), worth

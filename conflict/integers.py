@@ -18,10 +18,12 @@ from conflict.apart import Apart
 from conflict.core import Core, bound_of_core, columns_of, core_of, whole_program
 from conflict.feasible import worth_of
 from conflict.greedy import greedy
+from conflict.grid import step_of
 from conflict.improve import Improver
-from conflict.problem import Floats, Mask, Problem
-from conflict.programs import Program, Solved
-from conflict.reply import Box
+from conflict.prices import bound_of
+from conflict.problem import Floats, Ints, Mask, Problem
+from conflict.programs import Answer, Program, Solved
+from conflict.reply import Box, worth
 from conflict.rows import program_of
 
 #: columns among which pairs are looked for, at first and at most
@@ -40,13 +42,15 @@ _CORE = 600
 _PROVE = 20_000
 #: part of a typical value that is rounding, and candidates that tell what is typical
 _ROUNDING, _FEW = 1e-9, 5_000
+#: seconds that a proof may come late
+_LATE = 0.5
 #: seconds of the first run of branch and cut; the next gets twice as long
 _FIRST = 2.0
 
 
 def near(objective: float, bound: float, gap: float, dust: float) -> bool:
     """Whether a bound is within a part of the objective, or no further than rounding."""
-    return bound - objective <= max(gap * abs(objective), dust)
+    return bool(np.isfinite(objective)) and bound - objective <= max(gap * abs(objective), dust)
 
 
 def dust_of(problem: Problem) -> float:
@@ -65,8 +69,12 @@ class Best:
     chosen: Mask | None = None
     objective: float = -np.inf
     bound: float = np.inf
+    #: proven: no choice keeps all limits and rules
+    infeasible: bool = False
     #: distance from the bound that is rounding
     dust: float = field(init=False)
+    #: what the worth of every choice is a multiple of; 0: of nothing that is known
+    grid: float = field(init=False)
     #: told of every change
     changed: Callable[[Best], None] = lambda _: None
     #: called all the while, so that somebody may say enough
@@ -74,6 +82,9 @@ class Best:
 
     def __post_init__(self) -> None:
         self.dust = dust_of(self.problem)
+        small = self.complete and self.problem.size <= _WHOLE and self.problem.elsewhere == 0
+        hard = np.isinf(self.problem.rules.penalty).all()
+        self.grid = step_of(self.problem.value) if small and hard else 0.0
 
     def offer(self, chosen: Mask | None) -> bool:
         """Take it if it is better and keeps everything."""
@@ -87,6 +98,11 @@ class Best:
         return True
 
     def limit(self, bound: float) -> None:
+        if self.grid > 0 and np.isfinite(bound):
+            # a solver's own tolerance is granted
+            steps = bound / self.grid
+            bound = min(bound, float(np.floor(steps + 1e-6 + 1e-9 * abs(steps))) * self.grid)
+            bound = max(bound, self.objective)
         if bound < self.bound:
             self.bound = bound
             self.changed(self)
@@ -120,8 +136,9 @@ def search(
         adjusted = problem.adjusted(prices)
         best.offer(greedy(problem, adjusted, core.base))
         best.offer(greedy(problem, adjusted, np.zeros(problem.size, np.bool_)))
+    priced = bound_of(problem.rules, prices, worth(problem, prices), problem.elsewhere)
     beside = _Beside(
-        best=best, improver=improver, point=point, priced=best.bound, end=end, gap=gap, method=method
+        best=best, improver=improver, point=point, priced=priced, end=end, gap=gap, method=method
     )
     try:
         beside.go()
@@ -154,39 +171,60 @@ class _Beside:
         while not self._done():
             job = self._next()
             enough = 0.5 * self.gap * abs(self.best.objective) if self.best.chosen is not None else 0.0
+            enough = max(enough, 0.99 * self.best.grid)
             self.apart.ask(
                 job.program, seconds=job.seconds, gap=0.0, absolute=enough, seed=self.improver.seed
             )
             turn = 0
             while self.apart.busy and not self._done():
-                if turn % 2:
-                    self.improver.kick()
-                else:
-                    self.improver.look_around()
+                self._improve(turn)
                 self.best.offer(self.improver.choice())
                 turn += 1
+            if job.proof and not self.best.within(self.gap):
+                self.apart.wait(_LATE)
             if not self.apart.busy:
                 self._take(job, self.apart.answer())
 
+    def _improve(self, turn: int) -> None:
+        if turn % 2 == 0:
+            self.improver.roam(self.priced - self.best.objective)
+        elif turn % 4 == 1:
+            self.improver.look_around()
+        else:
+            self.improver.kick()
+
     def _done(self) -> bool:
         self.best.asked()
-        return self.best.within(self.gap) or time.monotonic() >= self.end
+        return self.best.infeasible or self.best.within(self.gap) or time.monotonic() >= self.end
 
     def _next(self) -> _Job:
         """What branch and cut does next: a wider core, or for a proof all that could be better."""
         self.runs += 1
         left = max(self.end - time.monotonic(), 0.05)
         open_ = self.best.bound - self.best.objective
+        small = self.best.problem.size <= _WHOLE
         ready = self.best.complete and self.best.chosen is not None and open_ < 0.7 * self.tried
-        if ready and (self.runs > _BEFORE or self._expected(open_) <= _SURE):
+        columns = self._expected(open_)
+        if ready and self.runs > (0 if columns <= _CORE else 1 if columns <= _SURE else _BEFORE):
+            # what it has found by the end shall come in time
+            left = max(left - _LATE, 0.5 * left)
             self.tried = open_
             # a bound tighter than that of the prices says nothing of what a single reply may lose
             core = self._all(self.priced - self.best.objective)
+            if core is not None and self.best.problem.rules.max_tasks == 1:
+                # a reply is a candidate: as such, branch and cut finds more cuts
+                mask = core.base.copy()
+                mask[core.rivals.members] = True
+                at = np.flatnonzero(mask)
+                part = self.best.problem.keep(mask)
+                return _Job.whole(part, left if at.size <= _SURE else 0.5 * left, at)
             if core is not None:
                 return _Job.of(core, left if core.value.size <= _SURE else 0.5 * left, proof=True)
-            if self.best.problem.size <= _WHOLE:
-                program = program_of(self.best.problem, whole=True)
-                return _Job(program=program, seconds=0.5 * left, proof=True, size=self.best.problem.size)
+            if small:
+                return _Job.whole(self.best.problem, 0.5 * left)
+        if self.best.complete and self.best.chosen is None and self.runs > 1 and small:
+            # perhaps there is none
+            return _Job.whole(self.best.problem, left)
         core = self.improver.core
         size, seconds = self.size, min(self.seconds, left)
         self.size, self.seconds = 2 * self.size, 1.5 * self.seconds
@@ -215,8 +253,13 @@ class _Beside:
 
     def _take(self, job: _Job, solved: Solved) -> None:
         if job.core is None:
-            chosen = None if solved.x is None else solved.x[: self.best.problem.size] > 0.5
-            self.best.offer(chosen)
+            if solved.x is not None:
+                chosen = np.zeros(self.best.problem.size, np.bool_)
+                chosen[job.at] = solved.x[: job.size] > 0.5
+                self.best.offer(chosen)
+            if self.best.chosen is None and solved.answer is Answer.INFEASIBLE:
+                self.best.infeasible = True
+                return
             bound = solved.bound + self.best.problem.elsewhere
         else:
             columns = columns_of(job.core, solved)
@@ -240,8 +283,17 @@ class _Job:
     proof: bool
     #: columns or candidates in it
     size: int
-    #: whose columns they are; None: the candidates as they are
+    #: whose columns they are; None: candidates as they are, [size] of these places
     core: Core | None = None
+    at: Ints | None = None
+
+    @staticmethod
+    def whole(problem: Problem, seconds: float, at: Ints | None = None) -> _Job:
+        """Candidates as they are: all, or those in these places of all."""
+        return _Job(
+            program=program_of(problem, whole=True), seconds=seconds, proof=True, size=problem.size,
+            at=np.arange(problem.size) if at is None else at,
+        )  # fmt: skip
 
     @staticmethod
     def of(core: Core, seconds: float, *, proof: bool) -> _Job:

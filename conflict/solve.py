@@ -20,7 +20,9 @@ from conflict.whole import linear_prices, solve_whole
 #: relative gap at which an optimum counts as proven
 PROVEN = 1e-6
 #: most candidates that go to branch and cut at once
-_SMALL = 3_000
+_SMALL = 4_000
+#: seconds that it gets before others search beside it
+_AT_ONCE = 1.0
 #: most candidates whose whole is looked at for integers; above, those still open in the widest box
 _POOL = 3_000_000
 #: part of the time that is for prices
@@ -187,29 +189,35 @@ class _Run:
             self.best, prices.values, np.maximum(units, np.abs(prices.values)), start_of(pool, prices),
             end=self.end, gap=self.gap, seed=self.seed, method=self.method,
         )  # fmt: skip
-        if self.best.chosen is None and self.best.complete and pool.size <= _WHOLE:
+        self.infeasible = self.best.infeasible
+        if self.best.chosen is None and self.best.complete and pool.size <= _WHOLE and not self.infeasible:
             self._whole(self.best)
 
     def _small(self, problem: Problem) -> None:
         """All at once; then prices, to say what limits are worth."""
-        self.best = Best(problem=problem, complete=True, changed=self.watch.changed)
+        self.best = Best(problem=problem, complete=True, changed=self.watch.changed, asked=self.watch.step)
         values, bound, self.infeasible = linear_prices(problem, seconds=max(0.3 * self.seconds, 0.05))
         self.prices = Prices(values=values, spread=np.zeros(values.size), exact=True)
         if self.infeasible:
             return
         self.best.limit(bound)
-        self._whole(self.best)
+        self._whole(self.best, seconds=_AT_ONCE)
         self.method["integers"] = "branch and cut on the whole"
+        if not (self.infeasible or self.best.within(self.gap) or time.monotonic() >= self.end):
+            search(
+                self.best, values, np.maximum(units_of(problem), np.abs(values)),
+                end=self.end, gap=self.gap, seed=self.seed, method=self.method,
+            )  # fmt: skip
+            self.infeasible = self.best.infeasible
         if self.best.chosen is None and not self.infeasible:
             self.best.offer(
                 greedy(problem, problem.value.astype(np.float64), np.zeros(problem.size, np.bool_))
             )
         self.infeasible = self.infeasible and self.best.chosen is None
 
-    def _whole(self, best: Best) -> None:
-        found = solve_whole(
-            best.problem, seconds=max(self.end - time.monotonic(), 0.05), gap=self.gap, seed=self.seed
-        )
+    def _whole(self, best: Best, *, seconds: float = np.inf) -> None:
+        left = max(self.end - time.monotonic(), 0.05)
+        found = solve_whole(best.problem, seconds=min(seconds, left), gap=self.gap, seed=self.seed)
         best.offer(found.chosen)
         best.limit(max(found.bound, best.objective))
         self.bound = min(self.bound, best.bound)

@@ -32,6 +32,10 @@ def test_rounding_about_nothing_is_no_gap() -> None:
     assert not near(0.0, 1e-6, 1e-6, dust_of(_problem([5.0, 4.0])))
 
 
+def test_no_choice_at_all_is_near_nothing() -> None:
+    assert not near(-np.inf, 5.0, 1e-6, 0.0)
+
+
 def test_a_solver_that_fails_finds_no_prices(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = _problem([4.0, 3.0, 2.0, 1.0])
     box = Box(at=np.array([2.0]), low=np.array([0.0]), high=np.array([5.0]))
