@@ -18,12 +18,14 @@ from kernel.choices import Limits
 _CHUNK = 1_000_000
 
 
-def crowd(users: int, seed: int, *, tied: bool = False) -> tuple[Problem, Limits]:
+def crowd(users: int, seed: int, *, tied: bool = False, many: int = CAMPAIGNS) -> tuple[Problem, Limits]:
     """`users` × 10 candidates in 32 bits under the limits of `campaigns`, scaled.
+
+    `many`: campaigns.
 
     `tied`: values on a grid of 0.1 and costs in tiers of 0.25, so that nearly every candidate has equals.
     """
-    frame, limits = campaigns(20_000, seed)
+    frame, limits = campaigns(20_000, seed, many)
     scale = users / 20_000
     scaled = [
         each.model_copy(
@@ -36,7 +38,7 @@ def crowd(users: int, seed: int, *, tied: bool = False) -> tuple[Problem, Limits
         for each in limits.limits
     ]
     rng = np.random.default_rng(seed)
-    appeal = rng.lognormal(0.0, 0.4, CAMPAIGNS).astype(np.float32)
+    appeal = rng.lognormal(0.0, 0.4, many).astype(np.float32)
     rng.lognormal(0.0, 0.5, 20_000)
     cost = frame.group_by("task").agg(pl.col("cost").mean()).sort("task")["cost"].to_numpy()
     n = users * PER_USER
@@ -49,7 +51,7 @@ def crowd(users: int, seed: int, *, tied: bool = False) -> tuple[Problem, Limits
             for first, last in pairwise(edges)
         ]:
             done.result()
-    kinds = pl.DataFrame({"channel": np.arange(CAMPAIGNS) % CHANNELS, "task": np.arange(CAMPAIGNS)})
+    kinds = pl.DataFrame({"channel": np.arange(many) % CHANNELS, "task": np.arange(many)})
     limits = Limits(per_user=limits.per_user, limits=tuple(scaled))
     problem = Problem(
         rules=compile_rules(kinds, limits),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from conflict.problem import Floats, Ints, Mask, Problem
 from conflict.programs import Answer, Program, Solved, Solver, solve
@@ -17,6 +18,8 @@ from conflict.reply import Box, Rivals, rivals, worth
 
 #: differences of values and use below this part of the largest are rounding
 _GRAIN = 2.0**-40
+#: columns × limits that a core holds at most
+_CELLS = 100_000_000
 #: columns that add and use the very same of which the nearest are made
 _SAME = 12
 
@@ -133,13 +136,14 @@ def core_of(problem: Problem, box: Box, within: float = 0.0, base: Mask | None =
         head, known = _heads(problem, found, reply, lengths, group, base)
     value = np.bincount(reply, weights=problem.value[found.members], minlength=lengths.size)
     others = np.flatnonzero(known[group] & (head[group] != np.arange(lengths.size)))
+    most = _CELLS // max(1, problem.rules.limits)
+    if others.size > most:
+        # under very many limits only the nearest have room
+        others = np.sort(others[np.argpartition(found.losses[others], most)[:most]])
+        found = replace(found, cut=found.cut + 1)
     mine = head[group[others]]
-    # what each reply uses, gathered by limit from what its members use
-    use = np.empty((problem.rules.limits, others.size))
-    part = _part(problem, found.members)
-    for limit in range(problem.rules.limits):
-        total = np.bincount(reply, weights=part.usage(limit), minlength=lengths.size)
-        use[limit] = total[others] - total[mine]
+    total = _uses(problem, found.members, reply, lengths.size)
+    use = np.ascontiguousarray((total[others] - total[mine]).toarray().T)
     return Core(
         problem=problem,
         base=base,
@@ -168,16 +172,15 @@ def _ranges(starts: Ints, some: Ints) -> Ints:
     return np.repeat(starts[some] - ends + lengths, lengths) + np.arange(int(ends[-1]) if ends.size else 0)
 
 
-def _part(problem: Problem, members: Ints) -> Problem:
-    """Some candidates, in the order given, as one user's: for what they use only."""
-    return replace(
-        problem,
-        value=problem.value[members],
-        amounts=problem.amounts[:, members],
-        kind=problem.kind[members],
-        starts=np.array([0, members.size], np.int64),
-        times=np.zeros(0, np.int64),
-    )
+def _uses(problem: Problem, members: Ints, reply: Ints, replies: int) -> csr_matrix:
+    """What replies use, each of the candidates that belong to it, [replies, L]."""
+    rules, kind = problem.rules, problem.kind[members]
+    total = csr_matrix((replies, rules.limits))
+    for row in range(1 + problem.amounts.shape[0]):
+        amounts = problem.amounts[row - 1, members].astype(np.float64) if row else np.ones(members.size)
+        by_kind = csr_matrix((amounts, (reply, kind)), shape=(replies, rules.kinds))
+        total = total + by_kind @ csr_matrix((rules.member & (rules.summed == row)).astype(np.float64))
+    return total
 
 
 def _heads(

@@ -173,7 +173,8 @@ def settle(
         inner, shrink = outer.narrowed(box), _SHRINK
         if len(nest) == 1:
             last = (Here(problem=inner), box)
-        tight = inner.size >= _SHRINKING * outer.size or moved > 1
+        near = np.mean((box.high - box.low) / units) < _LINEAR_BOX
+        tight = moved > 1 or (inner.size >= _SHRINKING * outer.size and near)
         sorts = _sorts(inner, box, _TIED if tight else _LINEAR)
         relaxed = relax(sorts[1].core, box) if sorts is not None else None
         if relaxed is not None:
@@ -181,7 +182,7 @@ def settle(
         else:
             best, stuck = _descend(inner, box)
             stuck &= _edges(best, box, least, most)
-            if stuck.any() and moved and np.mean((box.high - box.low) / units) < _LINEAR_BOX:
+            if stuck.any() and moved and near:
                 # where ties make the bound too edgy for a descent, a program on a sample is not misled
                 part = Here(problem=inner).sample(_LINEAR_SAMPLE, seed + len(nest))
                 told = relax(core_of(part, box), box)
