@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 import uvicorn
 
+from engine.audience_service import AudienceService
 from engine.catalogs import panel, schema
 from engine.day import population
 from engine.definitions import parse_definition
@@ -41,6 +42,7 @@ def services(workspace: Workspace) -> Services:
     policy = SquareCB()
     restore_newest(policy, log)
     token = workspace.settings.token
+    audiences = AudienceService(workspace)
     return Services(
         policy=policy,
         log=log,
@@ -49,7 +51,9 @@ def services(workspace: Workspace) -> Services:
         seed=workspace.settings.seed,
         window=_WINDOW,
         estimate=partial(_estimate, workspace),
-        member=partial(_member, workspace),
+        member=audiences.answer,
+        prepare=audiences.prepare,
+        audiences=audiences,
         plan=partial(_plan, workspace),
         explain=partial(_explain, workspace),
         catalog=partial(panel, workspace),
@@ -75,19 +79,6 @@ def _estimate(workspace: Workspace, raw: Mapping[str, Any]) -> Mapping[str, Any]
     as_of = start_of_day(latest_day(workspace), workspace.settings.zone)
     group = resolve(group, workspace.definitions().tags)
     return vars(population(workspace, as_of).estimate(group))
-
-
-def _member(workspace: Workspace, name: str, user: str) -> Mapping[str, Any]:
-    as_of = start_of_day(latest_day(workspace), workspace.settings.zone)
-    people = population(workspace, as_of)
-    if name not in people.groups:
-        raise NotFound("group", name, people.groups)
-    members = people.users(people.members(name)).cast(pl.String)
-    return {
-        "member": user in set(members),
-        "as_of": as_of.isoformat(),
-        "version": people.groups[name].fingerprint,
-    }
 
 
 def _folder(workspace: Workspace, day: date) -> Path:

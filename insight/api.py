@@ -9,6 +9,7 @@ from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
 from insight.condition_schema import condition_schema
+from insight.conditions import Condition
 from insight.dependencies import (
     check_tags_and_needs,
     jobs,
@@ -19,10 +20,15 @@ from insight.dependencies import (
 )
 from insight.dictionary import UserDictionary
 from insight.evaluation import evaluation_mode
+from insight.fresh import SpeedLayer
+from insight.fresh_events import EventDoor, Reported
+from insight.fresh_groups import real_time_events
+from insight.fresh_history import User
 from insight.groups import Group, in_order
 from insight.identities import Merges, resolve_merges
 from insight.leaves import LeafCache
 from insight.mapping import mapping_states
+from insight.membership import Membership, People
 from insight.one_user import as_user, existing_users, has_text_ids, typed_users
 from insight.population import Because, Estimate, Population
 from insight.readiness import (
@@ -68,18 +74,25 @@ __all__ = [
     "Because",
     "Catalog",
     "CellMap",
+    "Condition",
     "Estimate",
+    "EventDoor",
     "Facts",
     "Group",
     "Job",
     "LeafCache",
+    "Membership",
     "Merges",
     "Need",
     "Needs",
+    "People",
     "Population",
     "Rekeyed",
+    "Reported",
     "Schedule",
+    "SpeedLayer",
     "Tag",
+    "User",
     "UserDictionary",
     "answering",
     "as_user",
@@ -116,6 +129,7 @@ __all__ = [
     "read_offer_items",
     "read_role",
     "read_users",
+    "real_time_events",
     "rekey",
     "resolve",
     "resolve_merges",

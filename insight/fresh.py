@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from threading import RLock
 from typing import Protocol
@@ -127,7 +128,7 @@ class SpeedLayer:
         """
         with self._lock:
             before = dict(vars(self))
-            self._groups = {group.name: group for group in groups}
+            self._groups = {group.name: replace(group, overlay=Overlay()) for group in groups}
             self._histories.clear()
             self._due, self._until, self.evaluated, self._pending = [], {}, {}, {}
             try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from pyroaring import BitMap
 
 from insight.catalog import Catalog
 from insight.condition_check import check_leaf
+from insight.condition_text import phrase
 from insight.conditions import (
     AllOf,
     AnyOf,
@@ -20,6 +21,7 @@ from insight.conditions import (
     InOrder,
     Not,
     NotFollowed,
+    branches,
     leaf_id,
 )
 from insight.elastic import is_elastic
@@ -77,6 +79,18 @@ class FreshGroup:
             return truths(found) if isinstance(found, str) else number in found
 
         return decide(self.condition, end)
+
+    def lines(self, number: int, truths: Callable[[str], bool]) -> list[tuple[int, str, bool]]:
+        """(depth, what is stated, whether it holds) for a user, line by line."""
+        found: list[tuple[int, str, bool]] = []
+        waiting: list[tuple[Condition, int]] = [(self.condition, 0)]
+        while waiting:
+            node, depth = waiting.pop()
+            whole = replace(self, condition=node)
+            found.append((depth, phrase(node), whole.holds(number, truths)))
+            below = branches(node) if isinstance(node, AllOf | AnyOf | Not) else ()
+            waiting.extend((part, depth + 1) for part in reversed(below))
+        return found
 
     def knows(self, event: Fresh, settles: timedelta) -> bool:
         """Whether the published version was made with this event in its sources."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from engine.http import problems
+from engine.http.audience_routes import add_schemas, audience_routes, member_route
 from engine.http.catalog_routes import catalog_routes
 from engine.http.metrics import Measured, Metrics
 from engine.http.routes import group_routes, plan_routes, realtime_routes
@@ -24,11 +27,22 @@ _bearer = HTTPBearer(auto_error=False, description="needed when the server was s
 def create_app(services: Services) -> FastAPI:
     """The app over these services. Its OpenAPI schema is at /openapi.json; it names no outside address."""
     metrics = Metrics()
+    audiences = services.audiences
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        if audiences is not None:
+            audiences.start()
+        yield
+        if audiences is not None:
+            await run_in_threadpool(audiences.close)
+
     app = FastAPI(
         title="Growth decision engine",
         version="1",
         docs_url=None,  # these pages would fetch their scripts from elsewhere
         redoc_url=None,
+        lifespan=running,
     )
     problems.install(app)
     app.add_middleware(Measured, metrics=metrics)
@@ -36,6 +50,11 @@ def create_app(services: Services) -> FastAPI:
     for router in (realtime_routes(services, metrics), group_routes(services), plan_routes(services)):
         app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
     app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)
+    straight = member_route(services, services.token)
+    app.include_router(straight, dependencies=guard, responses=problems.RESPONSES)
+    if audiences is not None:
+        app.include_router(audience_routes(audiences), dependencies=guard, responses=problems.RESPONSES)
+        app.openapi = add_schemas(app.openapi)  # type: ignore[method-assign]  # as FastAPI's manual has it
     _operate(app, services, metrics)
     return app
 

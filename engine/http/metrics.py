@@ -32,6 +32,7 @@ class Measured:
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
+        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,5 +51,12 @@ class Measured:
         finally:
             route = getattr(scope.get("route"), "path", "none")
             method = scope["method"] if scope["method"] in ("GET", "POST") else "other"
-            self._metrics.requests.labels(method, route, status).inc()
-            self._metrics.seconds.labels(route).observe(perf_counter() - started)
+            counted = self._counted.get((method, route, status))
+            if counted is None:  # looking up labels costs more than counting
+                counted = (
+                    self._metrics.requests.labels(method, route, status),
+                    self._metrics.seconds.labels(route),
+                )
+                self._counted[method, route, status] = counted
+            counted[0].inc()
+            counted[1].observe(perf_counter() - started)

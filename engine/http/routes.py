@@ -110,11 +110,6 @@ def group_routes(services: Services) -> APIRouter:
         """A group, as in its YAML → `{count, low, high, method, ms}`."""
         return dict(services.estimate(group))
 
-    @router.get("/groups/{name}/members/{user_id}")
-    def is_member(name: str, user_id: str) -> dict[str, Any]:
-        """`{member, as_of, version}`."""
-        return dict(services.member(name, user_id))
-
     return router
 
 

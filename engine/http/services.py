@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any
 
+from engine.audience_service import AudienceService
 from kernel.clock import Clock
 from realtime.api import MOMENTS, Allowed, DecisionLog, Moment, Policy, anything
 
@@ -28,8 +29,8 @@ class Services:
     window: timedelta
     #: a group as in its YAML → the estimate
     estimate: Callable[[Json], Json]
-    #: name of a group, user id → `{member, as_of, version}`
-    member: Callable[[str, str], Json]
+    #: name of a group, user id → `{member, as_of, version}` as JSON, at once; None: `prepare` the group first
+    member: Callable[[str, str], bytes | None]
     #: a day → its plan
     plan: Callable[[date], Json]
     #: a day, user id → what this user got and did not get, and why
@@ -37,6 +38,10 @@ class Services:
     #: what a condition panel shows; the JSON Schema of a condition
     catalog: Callable[[], Json] = dict
     condition_schema: Callable[[], Json] = dict
+    #: makes a group answerable, however long that takes
+    prepare: Callable[[str], object] = lambda _: None
+    #: groups, why, and fresh events; absent where nothing is published
+    audiences: AudienceService | None = None
     #: what is not ready, by name, each with a sentence; empty when all is
     unready: Callable[[], Mapping[str, str]] = dict
     #: consent and caps: why not, or None

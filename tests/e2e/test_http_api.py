@@ -33,13 +33,16 @@ with warnings.catch_warnings():  # it would rather have a newer client than the 
 
 NOW = datetime(2017, 10, 16, 8, tzinfo=UTC)
 ACTIONS = [{"id": "coupon", "value": 3, "cost": 0.5, "resource": "coupons"}, {"id": "banner", "value": 0.4}]
+PREPARED: list[str] = []
 ASK = {"user_id": "42", "moment": "exit-intercept", "context": {"basket": 31.5}, "actions": ACTIONS}
 
 
-def member(name: str, user_id: str) -> Mapping[str, Any]:
-    if name != "lapsed":
+def member(name: str, user_id: str) -> bytes | None:
+    if name == "slow" and not PREPARED:
+        return None
+    if name not in ("lapsed", "slow"):
         raise NotFound("group", name, ["lapsed"])
-    return {"member": user_id == "42", "as_of": NOW, "version": 3}
+    return json.dumps({"member": user_id == "42", "as_of": NOW.isoformat(), "version": 3}).encode()
 
 
 def plan(day: date) -> Mapping[str, Any]:
@@ -70,6 +73,7 @@ def services(tmp_path: Path) -> Services:
         window=span(minutes=30),
         estimate=lambda group: {"count": 7, "of": group["name"]},
         member=member,
+        prepare=PREPARED.append,
         plan=plan,
         explain=lambda day, user_id: {"date": day, "user": user_id},
     )
@@ -197,6 +201,10 @@ def test_a_bad_outcome_names_the_field(
 def test_groups_and_plans(client: TestClient) -> None:
     assert client.post("/v1/groups/estimate", json={"name": "g"}).json() == {"count": 7, "of": "g"}
     assert client.get("/v1/groups/lapsed/members/42").json()["member"] is True
+    assert client.get("/v1/groups/lapsed/members/4%2F2").status_code == 404  # no such path
+    assert client.get("/v1/groups/slow/members/43").json()["member"] is False
+    assert PREPARED == ["slow"]
+    is_problem(client.post("/v1/groups/lapsed/members/42"), 405, None)
     is_problem(client.get("/v1/groups/lapsd/members/42"), 404, "group", "did you mean 'lapsed'")
     assert client.get("/v1/plans/2017-10-16").json() == {"date": "2017-10-16", "tasks": 3}
     explained = client.get("/v1/plans/2017-10-16/explain/42").json()
@@ -234,7 +242,7 @@ def test_with_a_token_every_call_of_v1_needs_it(services: Services) -> None:
     schema = client.get("/openapi.json").json()
     calls = [(method, path) for path, item in schema["paths"].items() for method in item]
     guarded = [(method, path) for method, path in calls if path.startswith("/v1/")]
-    assert len(guarded) == 6
+    assert len(guarded) == 8
     for method, path in guarded:
         url = path.replace("{date}", "2017-10-16")
         for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s"}):
@@ -299,7 +307,7 @@ event.listen(engine, "connect", database._durable_sqlite)
 metadata.create_all(engine)
 services = Services(
     policy=SquareCB(), log=SqlDecisionLog(engine), prices=lambda: {"coupons": 1.0}, clock=SystemClock(),
-    seed=1, window=timedelta(minutes=30), estimate=dict, member=lambda n, u: {}, plan=lambda d: {},
+    seed=1, window=timedelta(minutes=30), estimate=dict, member=lambda n, u: b"{}", plan=lambda d: {},
     explain=lambda d, u: {}, token="secret",
 )
 uvicorn.run(create_app(services), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")

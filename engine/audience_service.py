@@ -1,0 +1,303 @@
+"""Audiences as a service: membership from memory, fresh events, and the one thread that keeps both fresh."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from threading import Event, Lock, Thread
+from time import monotonic
+from typing import Any
+
+from pyroaring import BitMap
+
+from engine.day import population
+from engine.identities import merges_of
+from engine.usecases import latest_day
+from engine.wiring import Workspace
+from insight.api import (
+    Condition,
+    EventDoor,
+    Membership,
+    People,
+    Reported,
+    SpeedLayer,
+    User,
+    real_time_events,
+)
+from kernel.audiences import GroupVersion
+from kernel.clock import start_of_day
+from kernel.errors import BadInput, GrowthError, NotFound, Unavailable
+from storage.events import EventLog, NewEvent
+from storage.group_commit import GroupCommit
+from storage.group_stamp import published_stamp
+
+_log = logging.getLogger(__name__)
+#: seconds between looks at what was published, and between looks at everything
+_POLL, _WHOLE = 0.5, 10.0
+#: events in one request
+MOST_EVENTS = 1000
+
+
+class AudienceService:
+    """Start it before use; `close` ends its threads and writes what waits."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._space = workspace
+        self._catalog = workspace.catalog
+        self._log = EventLog(workspace.database)
+        self.door = EventDoor(self._catalog)
+        self._people: People | None = None
+        self._merged: frozenset[int | str] = frozenset()
+        real_time = real_time_events(self._catalog)
+        self.layer = SpeedLayer(
+            self._catalog, self._log, real_time=real_time, number=self._number, clock=workspace.clock
+        )
+        self.membership = Membership(
+            workspace.groups,
+            door=self.door,
+            groups=lambda: workspace.definitions().groups,
+            people=self._who,
+            members=self._members,
+            layer=self.layer,
+            real_time=real_time,
+        )
+        self._writer: GroupCommit[Sequence[NewEvent], list[datetime]] | None = None
+        self._wake, self._ended, self._first, self._lock = Event(), Event(), Event(), Lock()
+        self._keeper: Thread | None = None
+        #: why fresh events or new versions are not taken in just now; empty when they are
+        self.trouble = ""
+
+    def start(self) -> None:
+        with self._lock:
+            if self._keeper is None:
+                self._writer = GroupCommit(self._append)
+                self._keeper = Thread(target=self._keep, name="audiences", daemon=True)
+                self._keeper.start()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._writer is not None:
+                self._writer.close()
+            self._ended.set()
+            self._wake.set()
+            if self._keeper is not None:
+                self._keeper.join(30)
+
+    def refresh(self) -> None:
+        """Everything that is published and every event, now; for those who need no thread."""
+        self.membership.refresh()
+        self.layer.catch_up()
+        self.layer.expire()
+        self._first.set()
+
+    def answer(self, name: str, user_id: str) -> bytes | None:
+        """`{member, as_of, version}` as JSON; None: call `prepare` and ask again. Raises NotFound."""
+        return self.membership.answer(name, user_id)
+
+    def prepare(self, name: str) -> None:
+        """Makes a group answerable: waits for the first load, and works out one that was never published.
+
+        Raises NotFound for an unknown group, Unavailable while the store does not answer.
+        """
+        if not self._first.wait(60):
+            raise Unavailable(f"groups are still being loaded{self.trouble and ': '}{self.trouble}")
+        if name in self.membership.served:
+            return
+        groups = self._space.definitions().groups
+        if name not in groups:
+            raise NotFound("group", name, groups)
+        begun, as_of = self._space.clock.now(), self._default_as_of()
+        people = population(self._space, as_of)
+        members = people.members(name)
+        version = GroupVersion(
+            name=name,
+            version=0,
+            fingerprint=groups[name].fingerprint,
+            as_of=as_of,
+            count=len(members),
+            universe=len(people.universe),
+            sources={},
+            members="",
+            calculated_at=begun,
+        )
+        self.membership.add(version, members)
+
+    def many(self, name: str, user_ids: Sequence[str]) -> dict[str, Any]:
+        """`{as_of, version, members: {user: true, false, or null for one that is not known}}`."""
+        found = self.membership.many(name, user_ids)
+        if found is None:
+            self.prepare(name)
+            found = self.membership.many(name, user_ids)
+        if found is None:
+            raise Unavailable(f"group {name} is being loaded; ask again")
+        version = self.membership.served[name].version
+        return {"as_of": version.as_of.isoformat(), "version": version.version, "members": found}
+
+    def groups_of(self, user_id: str) -> dict[str, Any]:
+        """`{user_id, groups: [{name, version, as_of}]}`."""
+        if not self._first.wait(60):
+            raise Unavailable("groups are still being loaded")
+        found, served = self.membership.groups_of(user_id), self.membership.served
+        groups = [
+            {"name": name, "version": each.version.version, "as_of": each.version.as_of.isoformat()}
+            for name in found
+            if (each := served.get(name)) is not None
+        ]
+        return {"user_id": user_id, "groups": groups}
+
+    def why(self, name: str, user_id: str) -> dict[str, Any]:
+        """Leaf by leaf: `{member, as_of, version, because: [{depth, text, holds}]}`. Raises NotFound."""
+        self.prepare(name)
+        served = self.membership.served.get(name)
+        if served is None:
+            raise Unavailable(f"group {name} is being loaded; ask again")
+        number = self.membership.number(user_id)
+        version, user = served.version, self.door.user(user_id)
+        said = {"group": name, "user_id": user_id, "version": version.version}
+        if self.membership.touched(name, user_id):
+            truths = self.layer.explain(name, user)
+            lines = self.layer.groups[name].lines(number, truths.__getitem__)
+            at, fresh = self.layer.evaluated.get(number, version.as_of), True
+        else:
+            because = population(self._space, version.as_of).explain(name, user)
+            lines, at, fresh = [(each.depth, each.text, each.holds) for each in because], version.as_of, False
+        return {
+            **said,
+            "member": number in served,
+            "as_of": at.isoformat(),
+            "fresh": fresh,
+            "problem": self.membership.describe(name)["problem"],
+            "because": [{"depth": depth, "text": text, "holds": holds} for depth, text, holds in lines],
+        }
+
+    def describe(self, name: str) -> dict[str, Any]:
+        self._first.wait(60)
+        return self.membership.describe(name)
+
+    def describe_all(self) -> dict[str, Any]:
+        self._first.wait(60)
+        names = sorted({*self.membership.known, *self.membership.served})
+        return {"groups": [self.membership.describe(name) for name in names]}
+
+    def receive(self, raw: object) -> Future[list[datetime]]:
+        """One event or a list of them, durable when done: when each was first received.
+
+        Raises BadEvents naming every bad one, Unavailable when there is no room; then nothing is kept.
+        """
+        requests = raw if isinstance(raw, list) else [raw]
+        if not 0 < len(requests) <= MOST_EVENTS:
+            raise BadInput(f"are not 1 to {MOST_EVENTS:,}", field="events", value=len(requests))
+        if self._writer is None:
+            raise Unavailable("the service has not been started")
+        now, found = self._space.clock.now(), list[Reported]()
+        bad: list[tuple[int, BadInput]] = []
+        for i, each in enumerate(requests):
+            try:
+                found.append(self.door.read(each, now))
+            except BadInput as error:
+                bad.append((i, error))
+        if bad:
+            raise BadEvents(bad, single=not isinstance(raw, list), of=len(requests))
+        promised = self.layer.room([each.name for each in found])
+        try:
+            future = self._writer.submit(
+                [
+                    NewEvent(
+                        event_id=each.event_id,
+                        user_id=each.user_id,
+                        name=each.name,
+                        occurred_at=each.occurred_at,
+                        lines=each.lines,
+                    )
+                    for each in found
+                ]
+            )
+        except Unavailable:
+            self.layer.kept(promised)
+            raise
+        future.add_done_callback(lambda _: self._received(promised))
+        return future
+
+    def _received(self, promised: int) -> None:
+        self.layer.kept(promised)
+        self._wake.set()
+
+    def _append(self, requests: Sequence[Sequence[NewEvent]]) -> Sequence[list[datetime] | Exception]:
+        return self._log.append(requests, self._space.clock.now())
+
+    def _keep(self) -> None:
+        stamp: tuple[int, int] | None = None
+        looked = published = 0.0
+        wait = 0.0
+        while not self._ended.is_set():
+            self._wake.wait(wait)
+            self._wake.clear()
+            try:
+                if monotonic() - looked >= _POLL:
+                    looked, now = monotonic(), published_stamp(self._space.database)
+                    if now != stamp or looked - published >= _WHOLE:
+                        self.membership.refresh()
+                        stamp, published = now, looked
+                self.layer.catch_up()
+                self.layer.expire()
+                self.trouble = ""
+                self._first.set()
+            except GrowthError as error:
+                if self.trouble != str(error):
+                    _log.warning("audiences are not refreshed: %s", error)
+                self.trouble = str(error)
+            except Exception:  # noqa: BLE001  the thread must live on; what is served stays
+                _log.exception("audiences are not refreshed")
+                self.trouble = "something went wrong here; it is in the log"
+            wait = self._pause()
+
+    def _pause(self) -> float:
+        due = self.layer.next_due()
+        if due is None:
+            return _POLL
+        return min(max((due - self._space.clock.now()).total_seconds(), 0.001), _POLL)
+
+    def _default_as_of(self) -> datetime:
+        return start_of_day(latest_day(self._space), self._space.settings.zone)
+
+    def _who(self) -> People:
+        versions = self._space.groups.current_many().values()
+        as_of = max((each.as_of for each in versions), default=None) or self._default_as_of()
+        merges = merges_of(self._space)
+        merged: Mapping[int | str, int | str] = {}
+        if merges.frame is not None:
+            pairs = zip(merges.frame["user"].to_list(), merges.frame["survivor"].to_list(), strict=True)
+            merged = dict(pairs)
+        self._merged = frozenset((*merged, *merged.values()))
+        self._people = People(dictionary=population(self._space, as_of).dictionary, merged=merged)
+        return self._people
+
+    def _number(self, user: User) -> int | None:
+        """For the speed layer; merged people stay as of the batch, which alone knows all their lines."""
+        if self._people is None or user in self._merged:
+            return None
+        try:
+            return self._people.dictionary.position(user)
+        except NotFound:
+            return None
+
+    def _members(self, as_of: datetime, nodes: Sequence[Condition]) -> list[BitMap]:
+        people = population(self._space, as_of)
+        return [people.members(node) for node in nodes]
+
+
+class BadEvents(BadInput):
+    """Events of a request that are wrong, each with its reason; none of the request was kept."""
+
+    def __init__(self, bad: Sequence[tuple[int, BadInput]], *, single: bool, of: int) -> None:
+        first, error = bad[0]
+        self.each = [{"index": i, "field": each.field, "detail": str(each)} for i, each in bad]
+        if single:
+            super().__init__(error.problem, where=error.where, field=error.field, value=error.value)
+            return
+        more = f" (the first of {len(bad)} that are wrong, of {of}; none was kept)"
+        super().__init__(
+            error.problem + more, where=error.where, field=f"events.{first}.{error.field}", value=error.value
+        )
