@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -134,8 +135,8 @@ class Index:
                 and not any(self.matches(doc, each, scope) for each in said.get("must_not", []))
                 and (some is None or any(self.matches(doc, each, scope) for each in some))
             )
-        if kind == "match_none":
-            return False
+        if kind in ("match_none", "match_all"):
+            return bool(kind == "match_all")
         if kind == "nested":
             return any(
                 self.matches(each, said["query"], said["path"]) for each in self.below(doc, said["path"])
@@ -182,8 +183,21 @@ class Index:
             return {"doc_count": len(kept), **self.aggregate(kept, below, scope)}
         values = [value for doc in docs for value in self.values(doc, said["field"], scope)]
         if kind == "terms":
-            keys = sorted(set(values))
-            return {"buckets": keys[: said["size"]], "sum_other_doc_count": len(keys[said["size"] :])}
+            counted = Counter(values)
+            keys = sorted(counted, key=lambda key: (-counted[key], key))
+            shown = [
+                {
+                    "key": key.decode()
+                    if isinstance(key, bytes)
+                    else int(key)
+                    if isinstance(key, bool)
+                    else key
+                }
+                for key in keys[: said["size"]]
+            ]
+            return {"buckets": shown, "sum_other_doc_count": len(keys[said["size"] :])}
+        if kind == "cardinality":
+            return {"value": len(set(values))}
         if kind == "value_count":
             return {"value": len(values)}
         numbers = [float((v - EPOCH) // timedelta(milliseconds=1)) if isinstance(v, datetime) else float(v)
@@ -308,7 +322,7 @@ def chosen(text: str) -> str:
         end += 1
         depth += {"(": 1, ")": -1}.get(text[end], 0)
     test, this, that = text[start + 1 : middle], text[middle + 3 : colon], text[colon + 3 : end]
-    return f"{text[:start]}(({this}) if ({test}) else ({that})){text[end + 1 :]}"
+    return chosen(f"{text[:start]}(({this}) if ({test}) else ({that})){text[end + 1 :]}")
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def _beside(name: str) -> Any:
 
 
 worlds, oracle, stand_in = (
-    _beside(name) for name in ("test_conditions_oracle", "condition_oracle", "elastic_stand_in")
+    _beside(name) for name in ("condition_worlds", "condition_oracle", "elastic_stand_in")
 )
 AT = worlds.AT
 REAL = os.environ.get("GROWTH_TEST_ELASTICSEARCH")
@@ -177,7 +177,7 @@ def server() -> Iterator[Server]:
 
 
 @settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     derandomize=True,
     phases=[Phase.generate],
