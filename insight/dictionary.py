@@ -171,6 +171,8 @@ class UserDictionary:
 
     def users(self, members: BitMap) -> pl.Series:
         """The ids of a set in the order of their numbers. The forgotten are left out."""
+        if members and members.max() >= len(self):
+            self.refresh()  # numbers from another process
         state = self._state
         if len(state.dead):
             members = members - BitMap(state.dead)

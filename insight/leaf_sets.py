@@ -16,8 +16,8 @@ import polars as pl
 from pyroaring import BitMap
 
 from insight.catalog import Catalog
-from insight.compile import LeafCompiler
 from insight.comparing import positive
+from insight.compile import LeafCompiler
 from insight.conditions import (
     EventAge,
     EventTest,

@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import reduce
 
 import polars as pl
 from pyroaring import BitMap
 
+from insight.algebra import members_of, set_name
 from insight.catalog import Catalog
 from insight.compile import LeafCompiler
 from insight.condition_check import check_leaf, check_linked
@@ -38,9 +38,9 @@ from insight.conditions import (
 from insight.dictionary import UserDictionary
 from insight.groups import Group, in_order
 from insight.identities import Merges, Renumbered, corrected
-from insight.linked import Circles
 from insight.leaf_sets import LeafSets, Told
 from insight.leaves import LeafCache
+from insight.linked import Circles
 from insight.mapping import read_links
 from insight.reading import answering
 from insight.sources.opening import table_versions
@@ -86,8 +86,8 @@ class Population:
     """The users of `catalog` as of `as_of`, with the groups that conditions may name.
 
     `pinned`: static group → its members' ids; a static group that is not pinned yet is worked out
-    like a dynamic one. `cache`: leaves already known, to be shared; `dictionary`: whose numbers they speak (one
-    in memory when there is none). `every` = k keeps one user in k, by hash, for samples. Safe for threads.
+    like a dynamic one. `cache`: leaves already known, to be shared; `dictionary`: whose numbers they speak
+    (one in memory when there is none). `every` = k keeps one user in k, by hash, for samples.
     """
 
     def __init__(
@@ -113,12 +113,14 @@ class Population:
             [str(catalog.folder.resolve()), catalog.sources[entity.source].url, entity.table, entity.key]
         )
         self.dictionary = dictionary if dictionary is not None else self._cache.dictionary(ids)
+        self.dictionary.refresh()
         self._leaf_sets = LeafSets(catalog, self.as_of, self.dictionary, self._cache, self.sources, every)
         self._everyone = self._leaf_sets.everyone
         self._bound: dict[str, tuple[Told, BitMap]] = {}
         self.merges = merges
         self._merged = Renumbered.of(merges, self.dictionary.numbers)
         self._circles: dict[tuple[str, ...], Circles] = {}
+        self._as_one: dict[str, BitMap] = {}
         self.universe = self._merged.alias(self._everyone)
 
     def members(self, wanted: Wanted) -> BitMap:
@@ -168,8 +170,10 @@ class Population:
 
         Raises NotFound when the user does not exist as of `as_of`.
         """
+        if isinstance(user, int | str):
+            user = self.merges.survivor(user)
         position = self.dictionary.position(user)
-        if position not in self._everyone:
+        if position not in self.universe:
             raise NotFound("user", user, self.dictionary.users(self._everyone[:8]).to_list())
         condition, below = self._plan(wanted)
         sets = self._sets(condition, below)
@@ -179,7 +183,7 @@ class Population:
             node, depth = waiting.pop()
             holds = evaluate(
                 node,
-                end=lambda end: position in sets[_set_name(end)],
+                end=lambda end: position in sets[set_name(end)],
                 every=all,
                 some=any,
                 opposite=lambda part: not part,
@@ -266,36 +270,38 @@ class Population:
             if not told.inside:
                 members = self._everyone - told.users
             else:
-                inside = told.users.issubset(self._everyone)
+                inside = self._nobody_else(told.users)
                 members = told.users if inside else told.users & self._everyone
             self._bound[name] = bound = (told, members)
         return bound[1]
 
+    def _nobody_else(self, users: BitMap) -> bool:
+        everyone = self._everyone
+        if not users:
+            return True
+        if everyone and everyone.max() - everyone.min() == len(everyone) - 1:  # a range: look at the ends
+            return bool(everyone.min() <= users.min() and users.max() <= everyone.max())
+        return bool(users.issubset(everyone))
+
     def _corrected(self, leaves: Sequence[Leaf], sets: Mapping[str, BitMap]) -> dict[str, BitMap]:
-        """The leaves with merged ids as one person each."""
-        with answering(self.catalog) as run:
-            compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, merges=self.merges)
-            return {
-                leaf_id(leaf): corrected(
-                    leaf,
-                    sets[leaf_id(leaf)],
-                    self._merged,
-                    self._everyone,
-                    lambda leaf: compiler.members(leaf, run),
-                    self.dictionary.positions,
-                )
-                for leaf in leaves
-            }
+        """The leaves with merged ids as one person each; each asked once a population."""
+        missing = {name: leaf for leaf in leaves if (name := leaf_id(leaf)) not in self._as_one}
+        if missing:
+            with answering(self.catalog) as run:
+                compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, merges=self.merges)
+                for name, leaf in missing.items():
+                    self._as_one[name] = corrected(
+                        leaf,
+                        sets[name],
+                        self._merged,
+                        self._everyone,
+                        lambda leaf: compiler.members(leaf, run),
+                        self.dictionary.positions,
+                    )
+        return {name: self._as_one[name] for name in sets}
 
     def _algebra(self, condition: Condition, sets: Mapping[str, BitMap]) -> BitMap:
-        return evaluate(
-            condition,
-            end=lambda end: sets[_set_name(end)],
-            every=lambda parts: reduce(lambda a, b: a & b, parts),
-            some=lambda parts: reduce(lambda a, b: a | b, parts),
-            opposite=lambda part: self.universe - part,
-            through=self._through,
-        )
+        return members_of(condition, sets, self.universe, self._through)
 
     def _through(self, node: Linked, part: BitMap) -> BitMap:
         if node.via not in self._circles:
@@ -313,10 +319,6 @@ def wilson(hits: int, sample: int, universe: int) -> tuple[int, int, int]:
     half = z / (1 + z * z / sample) * math.sqrt(share * (1 - share) / sample + z * z / (4 * sample * sample))
     low, high = max(0.0, middle - half), min(1.0, middle + half)
     return round(share * universe), math.floor(low * universe), math.ceil(high * universe)
-
-
-def _set_name(end: Leaf | InGroup) -> str:
-    return f"group {end.group}" if isinstance(end, InGroup) else leaf_id(end)
 
 
 def _since(begun: float) -> float:

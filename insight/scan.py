@@ -6,13 +6,12 @@ table; from then on the key column need not even be read. Elsewhere the key come
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
 from typing import Any
 
-import ibis
 import numpy as np
 import polars as pl
 import pyarrow as pa
