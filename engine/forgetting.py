@@ -19,7 +19,7 @@ from engine.identities import merges_of
 from engine.wiring import Workspace
 from insight.api import Catalog, as_user
 from kernel.errors import NotFound, Stale
-from storage.forget_files import forget_in_files, traces
+from storage.forget_files import described_files, forget_in_files, traces
 from storage.forget_sql import SqlForgotten, forget_in_database, is_sqlite, sqlite_file
 from storage.redaction import Person
 
@@ -195,6 +195,21 @@ def _files(workspace: Workspace) -> Iterator[Path]:
                 path = Path(folder) / name
                 if path.is_file() and not path.is_symlink():
                     yield path
+    for manifest in _exports(workspace)[0]:
+        if manifest.is_file() and not manifest.is_relative_to(workspace.root):
+            yield from (path for path in (manifest, *described_files(manifest)) if path.is_file())
+
+
+def _exports(workspace: Workspace) -> tuple[list[Path], list[str]]:
+    """Manifests of audiences that were written: those on this machine, and addresses of the others."""
+    here, away = [], []
+    for export in workspace.exports.all():
+        scheme, _, rest = export.address.rpartition("://")
+        if scheme in ("", "file", "local"):
+            here.append((workspace.root / rest).resolve())
+        else:
+            away.append(f"export of group {export.name} at {export.address}: select it there again")
+    return here, away
 
 
 def _source_files(workspace: Workspace) -> set[Path]:
@@ -215,7 +230,8 @@ def _beyond(workspace: Workspace) -> list[str]:
                for name, route in workspace.catalog.sources.items()]  # fmt: skip
     others = [] if workspace.database.dialect.name == "sqlite" else ["the database's own archives of its log"]
     return [
-        *(f"{each}: hers to be deleted by its owner; until then she is refused here" for each in sources),
+        *_exports(workspace)[1],
+        *(f"{each}: to be deleted by its owner; until then she is refused here" for each in sources),
         *(f"{each}: beyond this engine" for each in (*others, "files that were copied away", "backups")),
     ]
 

@@ -144,7 +144,8 @@ def rekey_memberships(workspace: Workspace) -> dict[str, int]:
     for key in sorted(current | (set(before) & set(versions))):
         version, remembered = versions[key], before.get(key, {})
         touched = [*dict.fromkeys([*survivors, *survivors.values(), *remembered])]
-        numbers = dictionary.numbers(pl.Series(typed_users(text, touched), dtype=pl.String if text else pl.Int64))
+        ids = pl.Series(typed_users(text, touched), dtype=pl.String if text else pl.Int64)
+        numbers = dictionary.numbers(ids)
         place = {user: number for user, number in zip(touched, numbers, strict=True) if number is not None}
         members = BitMap.deserialize(groups.members(version))
         raw = {user: remembered.get(user, number in members) for user, number in place.items()}

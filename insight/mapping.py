@@ -7,6 +7,7 @@ mapping allows is a shared device or a bot: it links nobody, and says so, so tha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from insight.tables import mapping_links
 from kernel.clock import aware
 from kernel.errors import BadInput, NotFound
 
+_log = logging.getLogger(__name__)
 #: examples that a report names
 EXAMPLES = 5
 
@@ -118,6 +120,8 @@ def read_links(
         links = _links(catalog, name, as_of, run, survivors)
         kept, ignored = bounded(links, name, route)
         crowded += ignored
+        for each in ignored:
+            _log.warning("%s", each)
         step = kept.rename(
             {near: "user" if whole is None else "target", far: "target" if whole is None else "next"}
         )

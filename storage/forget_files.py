@@ -71,6 +71,15 @@ def forget_in_files(
     return found
 
 
+def described_files(manifest: Path) -> list[Path]:
+    """The files that a manifest tells of, whether they are there or not; none of what is no manifest."""
+    try:
+        raw = json.loads(manifest.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return []
+    return list(dict.fromkeys(target for _, target in _described(raw, manifest)))
+
+
 def traces(paths: Iterable[Path], person: Person) -> list[Path]:
     """Files that hold the bytes of a distinctive id; none for others, which may be anything."""
     if not person.distinctive:
@@ -238,7 +247,7 @@ def _described(value: Any, manifest: Path) -> Iterator[tuple[dict[str, Any], Pat
 def _tell_anew(path: Path, at: datetime) -> None:
     """Counts, hashes and sizes of what the files now are; and that they are redacted."""
     raw = json.loads(path.read_text(encoding="utf-8"))
-    gone = 0
+    gone, counted = dict[Path, int](), False
     for entry, target in _described(raw, path):
         if not target.is_file() or _digest(target) == entry["sha256"]:
             continue
@@ -246,15 +255,16 @@ def _tell_anew(path: Path, at: datetime) -> None:
         for name in ("count", "rows"):
             if isinstance(entry.get(name), int) and target.suffix in _TABLES:
                 before, entry[name] = entry[name], _rows(target)
-                gone = gone if entry is raw and gone else gone + before - entry[name]
+                gone[target] = before - entry[name]
+                counted = counted or entry is raw
         for name in ("bytes", "size"):
             if isinstance(entry.get(name), int):
                 entry[name] = target.stat().st_size
-    parts = [entry for entry, _ in _described(raw, path) if entry is not raw]
-    if parts and isinstance(raw.get("count"), int):
-        raw["count"] -= gone
+    lost = sum(gone.values())
+    if isinstance(raw.get("count"), int) and not counted:
+        raw["count"] -= lost
     raw.pop(_OPEN, None)
-    rows = gone + raw.get("redacted", {}).get("rows", 0)
+    rows = lost + raw.get("redacted", {}).get("rows", 0)
     _note(path, {"redacted": {"at": at.isoformat(), "rows": rows}}, raw)
 
 

@@ -91,7 +91,7 @@ def test_what_was_killed_is_completed_by_the_next_try(tmp_path: Path) -> None:
 
     def read() -> None:
         """As a server does meanwhile: members and their count belong together, at every moment."""
-        while not stop.wait(0.01):
+        while not stop.wait(0.05):
             version = space.groups.current("x")
             try:
                 if version is None or version.count != len(BitMap.deserialize(space.groups.members(version))):

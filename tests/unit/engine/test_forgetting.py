@@ -20,6 +20,7 @@ from engine.identities import merge_users
 from engine.usecases import apply, select_group
 from engine.wiring import Workspace, open_workspace
 from engine.world import known_users, read_history
+from insight.selection import check_selection
 from kernel.clock import FixedClock
 from kernel.contact import MessageClass
 from kernel.errors import NotFound
@@ -173,6 +174,7 @@ def test_no_byte_of_her_is_left(tmp_path: Path, users: list[Any]) -> None:
         assert 2 <= version.universe <= 3
     told = json.loads((space.root / "exports" / "x.manifest.json").read_text())
     assert (told["count"], told["redacted"]["rows"]) == (2, 2)
+    assert check_selection(str(space.root / "exports" / "x.manifest.json"))["ok"]
     again = forget_user(space, str(users[0]))
     assert (again.groups, again.files, again.rows_deleted, again.rows_redacted, again.left) == (
         {},
