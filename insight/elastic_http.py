@@ -1,8 +1,8 @@
 """Elasticsearch over HTTP: one connection, JSON both ways, pages of whole answers.
 
 An answer that is not whole (a shard failed, or time ran out) is no answer: Unavailable. `elasticsearch://
-[USER:PASSWORD@]HOST[:PORT]`, then `?tls=true` for https and `?api_key=NAME` for a key in the environment
-variable NAME.
+[USER:PASSWORD@]HOST[:PORT]`, then `?tls=true` for https and `?api_key=KEY`; `${NAME}` anywhere in it is read
+from the environment.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,7 +46,7 @@ class Elastic:
             found = json.loads(raw)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
-            raise Unavailable(f"source {self.place.name!r} did not answer: {error}") from None
+            raise self.place.silent(error) from None
         if status == 404:
             raise NotFound(
                 f"index of source {self.place.name}", path.split("/")[1], (), where=self.place.where
@@ -124,28 +123,21 @@ class Elastic:
 
 
 def _address(place: Place) -> tuple[str, int, bool, dict[str, str]]:
-    url = urlsplit(f"//{place.rest}")
+    url = urlsplit(place.address())
     said = {name: values[-1] for name, values in parse_qs(url.query).items()}
-    field = f"sources.{place.name}.url"
-    shown = f"{place.kind}://{place.rest.rpartition('@')[2]}"
     try:
         host, port = url.hostname, url.port or 9200
     except ValueError:
         host, port = None, 0
     if not host or url.path not in ("", "/") or set(said) - {"tls", "api_key"}:
-        problem = "is not elasticsearch://[USER:PASSWORD@]HOST[:PORT][?tls=true&api_key=ENVIRONMENT_VARIABLE]"
-        raise BadInput(problem, where=place.where, field=field, value=shown)
+        raise place.wrong("is not elasticsearch://[USER:PASSWORD@]HOST[:PORT][?tls=true&api_key=KEY]")
     if place.timezone != "UTC":
         problem = "is for naive times, and Elasticsearch keeps instants: leave it out"
         at = f"sources.{place.name}.timezone"
         raise BadInput(problem, where=place.where, field=at, value=place.timezone)
     headers = {"Content-Type": "application/json"}
     if "api_key" in said:
-        key = os.environ.get(said["api_key"])
-        if key is None:
-            problem = "names an environment variable that is not set"
-            raise BadInput(problem, where=place.where, field=field, value=said["api_key"])
-        headers["Authorization"] = f"ApiKey {key}"
+        headers["Authorization"] = f"ApiKey {said['api_key']}"
     elif url.username is not None:
         both = f"{unquote(url.username)}:{unquote(url.password or '')}"
         headers["Authorization"] = f"Basic {base64.b64encode(both.encode()).decode()}"
