@@ -200,7 +200,7 @@ def _serve(workspace: Workspace, stop: Event) -> None:
             runner.start()
         except GrowthError as error:
             _log.warning("the scheduler goes on later: %s", error)
-        except Exception:
+        except Exception:  # noqa: BLE001  it must not die of one bad day
             _log.exception("the scheduler goes on later")
     runner.close()
 

@@ -12,9 +12,11 @@ from engine.backtest import run_backtest, whole_history
 from engine.day import Progress, population
 from engine.definitions import body, check_together, read_definitions
 from engine.identities import select_as
+from engine.selecting import select_audience
+from engine.selection_reports import check_tags, tag_states
 from engine.settings import FILE, load_settings
 from engine.wiring import Workspace, open_workspace
-from insight.api import Group, check_catalog, event_range, resolve, select
+from insight.api import Group, check_catalog, event_range, resolve
 from kernel.clock import parse_instant
 from kernel.errors import BadInput, GrowthError, NotFound
 
@@ -75,16 +77,23 @@ def estimate(
 def select_group(
     workspace: Workspace,
     name: str,
-    out: Path | None,
+    out: str | None,
     as_of: str | None,
     entity: str = "user",
     via: tuple[str, ...] | None = None,
+    *,
+    fields: tuple[str, ...] = (),
+    part_rows: int | None = None,
 ) -> dict[str, Any]:
     """Writes the audience, in ids of `entity`, and its manifest; returns the manifest."""
-    people = population(workspace, instant_of(workspace, as_of))
-    if entity != "user":
-        return select_as(people, name, entity, via, out or Path(f"{name}.{entity}.parquet"))
-    return select(people, _known(name, people.groups), out or Path(f"{name}.parquet"))
+    at = instant_of(workspace, as_of)
+    if entity == "user":
+        return select_audience(workspace, name, out, at, fields, part_rows)
+    if fields or part_rows is not None:
+        raise BadInput("goes without --with and --part-rows", field="--as", value=entity)
+    check_tags(workspace, name, at)
+    people = population(workspace, at)
+    return select_as(people, name, entity, via, Path(out or f"{name}.{entity}.parquet"))
 
 
 def _known(name: str, groups: dict[str, Group]) -> str:
@@ -149,4 +158,6 @@ def examine(root: Path) -> list[Finding]:
     look("database", lambda: f"{space.database.dialect.name}, newest schema")
     look("definitions", definitions)
     look("models", models)
+    for each in tag_states(space):
+        found.append(Finding(what=f"tag {each['name']}", well=each["state"] == "good", said=each["state"]))
     return found

@@ -1,5 +1,6 @@
 """The door of insight."""
 
+from insight.addresses import is_local as is_local_address
 from insight.catalog import Catalog, load_catalog, parse_catalog
 from insight.catalog_check import check_catalog
 from insight.catalog_panel import condition_panel
@@ -16,6 +17,7 @@ from insight.dependencies import (
     leaves_in,
     prepare,
     tables_read,
+    used_tags,
     with_upstream,
 )
 from insight.dictionary import UserDictionary
@@ -27,6 +29,7 @@ from insight.fresh_history import User
 from insight.groups import Group, in_order
 from insight.identities import Merges, resolve_merges
 from insight.leaves import LeafCache
+from insight.lineage import edges_of, trace
 from insight.mapping import mapping_states
 from insight.membership import Membership, People
 from insight.one_user import as_user, existing_users, has_text_ids, typed_users
@@ -60,7 +63,7 @@ from insight.reading import (
     read_users,
 )
 from insight.rekey import Rekeyed, rekey
-from insight.selection import select
+from insight.selection import check_selection, select
 from insight.sources.opening import source_fingerprint
 from insight.tags import TAG, Tag, resolve, tag_groups
 
@@ -98,11 +101,13 @@ __all__ = [
     "as_user",
     "check_catalog",
     "check_condition",
+    "check_selection",
     "check_tags_and_needs",
     "condition_panel",
     "condition_schema",
     "derive_cells",
     "evaluation_mode",
+    "edges_of",
     "event_range",
     "existing_users",
     "firings",
@@ -113,6 +118,7 @@ __all__ = [
     "in_order",
     "in_the_way",
     "instant_of",
+    "is_local_address",
     "jobs",
     "leaves_in",
     "load_catalog",
@@ -139,6 +145,8 @@ __all__ = [
     "tables_read",
     "tag_groups",
     "typed_users",
+    "trace",
+    "used_tags",
     "with_upstream",
     "write_profile",
 ]

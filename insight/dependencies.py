@@ -177,3 +177,9 @@ def leaves_in(group: Group) -> int:
 def prepare(population: Population, names: Iterable[str]) -> None:
     """Works out together what these groups look at, so that each table is read once for all of them."""
     population.members(AnyOf(parts=tuple(InGroup(group=name) for name in names)))
+
+
+def used_tags(name: str, groups: Mapping[str, Group], tags: Mapping[str, Tag]) -> tuple[str, ...]:
+    """Tags that a group uses, through other groups and tags too. `groups` as they were written."""
+    below = with_upstream([name], jobs(groups, tags))
+    return tuple(job.key.removeprefix(TAG) for job in below if job.key.startswith(TAG))

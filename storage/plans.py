@@ -58,6 +58,13 @@ class PlanRegister:
         with self._engine.connect() as connection:
             return sorted(set(connection.execute(select(plans.c.folder)).scalars()))
 
+    def newest(self) -> PlanEntry | None:
+        """The newest version of the latest date."""
+        query = select(plans).order_by(plans.c.date.desc(), plans.c.version.desc()).limit(1)
+        with self._engine.connect() as connection:
+            row = connection.execute(query).first()
+        return None if row is None else _entry(row)
+
     def add(self, day: date, inputs: str, folder: str, totals: dict[str, Any], at: datetime) -> PlanEntry:
         """Registers the plan; the same date and inputs again change nothing but the folder."""
         with transaction(self._engine) as connection:

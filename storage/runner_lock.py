@@ -1,4 +1,4 @@
-"""One runner at a time: whoever holds this lock works on runs. It is let go of when its process ends, however."""
+"""One runner at a time: whoever holds this lock works on runs. It goes when its process does, however."""
 
 from __future__ import annotations
 

@@ -35,8 +35,19 @@ def add_to(app: typer.Typer) -> None:
 
     @app.command("select")
     def select_(
-        name: Annotated[str, typer.Argument(help="Name of an applied group.")],
-        out: Annotated[Path | None, typer.Option("--out", help="FILE.parquet or FILE.csv")] = None,
+        name: Annotated[str | None, typer.Argument(help="Name of an applied group.")] = None,
+        out: Annotated[
+            str | None, typer.Option("--out", help="FILE.parquet or FILE.csv, a path or any fsspec URL.")
+        ] = None,
+        columns: Annotated[
+            str | None, typer.Option("--with", help="Fields as further columns: user.city,user.age.")
+        ] = None,
+        part_rows: Annotated[
+            int | None, typer.Option("--part-rows", help="Users a file; the files are numbered.")
+        ] = None,
+        check: Annotated[
+            str | None, typer.Option("--check", help="Instead: is what this MANIFEST says still so?")
+        ] = None,
         entity: Annotated[
             str, typer.Option("--as", help="In ids of this entity: household, device, …")
         ] = "user",
@@ -48,9 +59,21 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Materialise an audience and write it to a file with its manifest."""
+        from engine.selecting import check_export
         from engine.usecases import select_group
+        from kernel.errors import BadInput
 
-        found = select_group(workspace(root), name, out, as_of, entity, tuple(via) if via else None)
+        if (name is None) == (check is None):
+            raise BadInput("give either the NAME of a group or --check MANIFEST", field="group")
+        if check is not None:
+            seen = check_export(check)
+            say_json(seen) if as_json else say(f"{seen['count']:,} users in {seen['files']} files, as it says")
+            return
+        fields = tuple(each.strip() for each in columns.split(",")) if columns else ()
+        found = select_group(
+            workspace(root), str(name), out, as_of, entity, tuple(via) if via else None,
+            fields=fields, part_rows=part_rows,
+        )  # fmt: skip
         if as_json:
             say_json(found)
         elif entity != "user":
@@ -61,4 +84,6 @@ def add_to(app: typer.Typer) -> None:
                 told = f"{crowd['ids']:,} {crowd['entity']} ids with more than {crowd['most']} partners"
                 say(f"mapping {crowd['mapping']}: {told} do not count")
         else:
-            say(f"{found['count']:,} users of {found['group']} as of {found['as_of']} in {found['file']}")
+            where = found.get("file") or f"{len(found['files'])} files"
+            word = ", unchanged" if found["unchanged"] else ""
+            say(f"{found['count']:,} users of {found['group']} as of {found['as_of']} in {where}{word}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import allocate, audiences, catalog, definitions, files, forget, identities, models, plans
+from engine.cli import allocate, audiences, catalog, definitions, files, forget, identities, models, plans, selections
 from engine.cli.shell import complain
 from kernel.errors import BadInput, GrowthError
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (files, definitions, catalog, audiences, identities, forget, models, plans, allocate):
+for module in (files, definitions, catalog, audiences, identities, forget, models, selections, plans, allocate):
     module.add_to(app)
 
 
