@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import allocation, files, gap, mkp, mmkp, scale, spark
+from benchmarks import allocation, files, gap, mkp, mmkp, questions, scale, spark
 from benchmarks.case import Case
 
 CASES: dict[str, Case] = {
@@ -11,6 +11,7 @@ CASES: dict[str, Case] = {
     "gap": gap.CASE,
     "mkp": mkp.CASE,
     "mmkp": mmkp.CASE,
+    "questions": questions.CASE,
     "scale": scale.CASE,
     "spark": spark.CASE,
 }

@@ -14,8 +14,8 @@ from conflict.solve import solve
 
 
 def run(size: int, seed: int, seconds: float) -> list[Line]:
-    """The search at `size` candidates, and at most at 10 M the same with values and costs in steps."""
-    return [_line(size, seed, seconds, tied) for tied in ((False, True) if size <= 10_000_000 else (False,))]
+    """The search at `size` candidates, and at most at 100 M the same with values and costs in steps."""
+    return [_line(size, seed, seconds, tied) for tied in ((False, True) if size <= 100_000_000 else (False,))]
 
 
 def _line(size: int, seed: int, seconds: float, tied: bool) -> Line:
