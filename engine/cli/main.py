@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from engine.cli import allocate, audiences, catalog, definitions, files, forget, identities, models, plans, selections
+from engine.cli import (
+    allocate,
+    audiences,
+    catalog,
+    definitions,
+    files,
+    forget,
+    identities,
+    membership,
+    models,
+    plans,
+    selections,
+)
 from engine.cli.shell import complain
 from kernel.errors import BadInput, GrowthError
 
@@ -19,7 +31,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (files, definitions, catalog, audiences, identities, forget, models, selections, plans, allocate):
+for module in (
+    files, definitions, catalog, audiences, membership, identities, forget, models, selections, plans, allocate
+):  # fmt: skip
     module.add_to(app)
 
 

@@ -18,12 +18,14 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from engine.audience_service import AudienceService
+from engine.cli.main import app
 from engine.day import population
 from engine.usecases import apply
 from engine.wiring import Workspace, open_workspace
-from kernel.errors import Unavailable
+from kernel.errors import NotFound, Unavailable
 
 CATALOG = """
 sources:
@@ -308,3 +310,16 @@ def test_without_room_events_are_refused_and_never_dropped(root: Path) -> None:
     service.close()
     with pytest.raises(Unavailable, match="closing"):
         service.receive(order("r6", 30, name="visit", properties={}))
+
+
+def test_why_on_the_command_line(root: Path) -> None:
+    command = CliRunner()
+    told = command.invoke(app, ["why", "4", "parisians", "--dir", str(root)])
+    assert told.exit_code == 0
+    assert "4 belongs to parisians, version 1" in told.output
+    assert "✓ user.city = Paris" in told.output
+    found = json.loads(command.invoke(app, ["why", "5", "buyers", "--dir", str(root), "--json"]).output)
+    assert (found["member"], found["fresh"]) == (False, False)
+    for words in (["why", "nobody", "buyers"], ["why", "4", "bayers"]):
+        wrong = command.invoke(app, [*words, "--dir", str(root)])
+        assert isinstance(wrong.exception, NotFound)
