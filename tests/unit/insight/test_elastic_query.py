@@ -267,3 +267,27 @@ def test_more_than_can_be_counted_exactly_is_refused(people: Any, monkeypatch: p
     for raw in (different, ordered):
         with pytest.raises(BadInput, match="nested ones; keep them in an index of their own"):
             population.members(parse_condition(raw))
+
+
+def test_edges_that_are_easily_lost(people: Any) -> None:
+    """0.1 + 0.2 is 0.3; an average of nothing fails every test; a line without an id is no event."""
+    address, state = people
+    at = "2017-10-10T00:00:00.000000000Z"
+    kinds = {"who": {"type": "long"}, "t": {"type": "date"}, "id": {"type": "long"}, "x": {"type": "double"}}
+    lines = [(0, 1, 0.1), (0, 1, 0.2), (1, 2, None), (2, None, 9.0)]
+    state.put("lines", kinds, [{"who": who, "t": at, "id": own, "x": x} for who, own, x in lines])
+    place = {"source": "es", "table": "lines", "user": "who", "time": "t"}
+    event = {**place, "id": "id", "fields": {"x": {"column": "x", "type": "decimal"}}}
+    population = Population(routed(address, events={"line": event}), AT)
+
+    def members(**test: Any) -> list[int]:
+        found = population.members(parse_condition({"event": "line", **test}))
+        return sorted(population.users(found))
+
+    assert members(agg="sum", of="x", op="eq", value=0.3) == [0]
+    assert members(agg="sum", of="x", op="lt", value=0.3) == [1, 2, 3]
+    assert members(agg="avg", of="x", op="ne", value=7) == [0]
+    assert members(agg="max", of="x", op="not_in", value=[7]) == [0]
+    assert members(agg="max", of="x", op="ge", value=0) == [0]
+    assert members(agg="count", op="eq", value=1) == [0, 1]
+    assert members(last=True, older_than="1d") == [0, 1]
