@@ -16,6 +16,8 @@ from conflict.problem import Problem
 
 #: units in which amounts are looked at: hundredths of a cent
 _FINE = 10_000
+#: whole numbers up to which there is no gap between floating ones
+_EXACT = 2.0**53
 #: candidates of the first look
 _LOOK = 10_000
 #: candidates at a time
@@ -49,6 +51,8 @@ def step_of(amounts: NDArray[np.floating]) -> float:
     for first, last in [(0, min(_LOOK, amounts.size)), *_pieces(amounts.size)]:
         fine = amounts[first:last].astype(np.float64) * _FINE
         whole = np.rint(fine)
+        if np.max(np.abs(whole), initial=0.0) > _EXACT:
+            return 0.0
         # 32 bits hold 0.1 to seven digits
         if fine.size and (np.abs(fine - whole) > 1e-7 * np.maximum(np.abs(whole), 1.0)).any():
             return 0.0

@@ -213,9 +213,11 @@ def kinds_of(frame: pl.DataFrame, labels: list[str]) -> tuple[pl.DataFrame, NDAr
     """Combinations of labels that occur, in ascending order, and which of them each row is."""
     if not labels or frame.height == 0:
         return frame.select(labels).head(0), np.zeros(frame.height, np.uint16)
-    kinds = frame.select(labels).unique().sort(labels, nulls_last=True).with_row_index("kind")
+    # a name that no label has
+    number = "kind" + "_" * max(map(len, labels))
+    kinds = frame.select(labels).unique().sort(labels, nulls_last=True).with_row_index(number)
     joined = frame.select(labels).join(kinds, on=labels, how="left", nulls_equal=True, maintain_order="left")
-    return kinds.drop("kind"), joined["kind"].to_numpy().astype(kind_type(kinds.height))
+    return kinds.drop(number), joined[number].to_numpy().astype(kind_type(kinds.height))
 
 
 def kind_type(kinds: int) -> type[np.unsignedinteger]:
