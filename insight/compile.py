@@ -166,7 +166,7 @@ class LeafCompiler:
         if within is not None:
             tests.append(lines["at"] > ibis.literal(self.as_of - within))
         if step.where is not None:
-            tests.append(_filter(step.where, lines))
+            tests.append(line_filter(step.where, lines))
         return lines.filter(*tests)
 
 
@@ -209,7 +209,7 @@ def _aggregate(leaf: EventTest, lines: Any) -> Any:
     return column.min() if leaf.agg == "min" else column.max()
 
 
-def _filter(where: Condition, lines: Any) -> Any:
+def line_filter(where: Condition, lines: Any) -> Any:
     """An event's `where` as one expression; wide lists as balanced trees, so that no stack grows."""
     return evaluate(
         where,

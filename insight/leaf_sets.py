@@ -34,9 +34,15 @@ from insight.dictionary import UserDictionary
 from insight.elastic import is_elastic
 from insight.leaves import Key, LeafCache
 from insight.reading import answering, check_lookups, check_one_row_each, read_users
-from insight.scan import TableScan
+from insight.scan import ORDERED, TableScan
+from insight.slots import Slots, made_of_slots
+from insight.sources.opening import place_of, table_versions
 from kernel.errors import Stale
 from kernel.ids import fingerprint
+
+
+#: bytes of bitmaps that are worked out at a time
+AT_ONCE = 2**29
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +117,16 @@ class LeafSets:
             found |= fresh
         return found
 
+    def prepare(self, leaves: Sequence[Leaf]) -> None:
+        """Keeps those that are not known yet, table by table and so many at a time as memory holds."""
+        missing = {leaf_id(leaf): leaf for leaf in leaves}
+        missing = {name: leaf for name, leaf in missing.items() if self.known(leaf) is None}
+        # Of one table together, and field leaves apart from events, so that each scan serves many.
+        ordered = sorted(missing.values(), key=lambda leaf: (self.reads(leaf), leaf_id(leaf)))
+        at_once = max(8 * AT_ONCE // max(len(self.dictionary), 1), 16)
+        for begin in range(0, len(ordered), at_once):
+            self.told(ordered[begin : begin + at_once])
+
     def reads(self, leaf: Leaf) -> tuple[str, ...]:
         """The tables, as `source.table`, that decide a leaf."""
         if isinstance(leaf, FieldTest):
@@ -128,19 +144,20 @@ class LeafSets:
 
     def check_sources(self) -> None:
         """Raises Stale when they are no longer what `versions` says."""
-        from insight.sources.opening import table_versions
-
         if table_versions(self.catalog) != dict(self.versions):
             raise Stale("the sources have changed since this population was read; read it again")
 
     def _worked_out(self, missing: Mapping[str, Leaf]) -> dict[str, Told]:
         found: dict[str, Told] = {}
         places: dict[tuple[str, str, str], dict[str, FieldTest]] = {}
+        events: dict[str, dict[str, EventTest]] = {}
         rest: dict[str, Leaf] = {}
         for name, leaf in missing.items():
             batched = isinstance(leaf, FieldTest) and self.every == 1
             if isinstance(leaf, FieldTest) and batched and not self._elastic(leaf):
                 places.setdefault(self.catalog.field_place(leaf.field), {})[name] = leaf
+            elif isinstance(leaf, EventTest) and self._in_slots(leaf):
+                events.setdefault(leaf.step.event, {})[name] = leaf
             else:
                 rest[name] = leaf
         for place, leaves in places.items():
@@ -148,6 +165,10 @@ class LeafSets:
             for name, leaf in leaves.items():
                 inside = leaf.test.op == positive(leaf.test).op
                 found[name] = Told(users=sets[name], inside=inside)
+        for event, tests in events.items():
+            check_lookups(self.catalog, event)
+            for name, (users, inside) in self._slots(event, tests).items():
+                found[name] = Told(users=users, inside=inside)
         with answering(self.catalog) as run:
             compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, every=self.every)
             for name, leaf in rest.items():
@@ -173,6 +194,22 @@ class LeafSets:
         else:
             for event in _events(leaf):
                 check_lookups(self.catalog, event)
+
+    def _in_slots(self, leaf: EventTest) -> bool:
+        """Elsewhere than on this machine it is cheaper to let the source add up."""
+        local = place_of(self.catalog, self.catalog.event(leaf.step.event).source).kind in ORDERED
+        return self.every == 1 and local and made_of_slots(leaf, self.catalog)
+
+    def _slots(self, event: str, leaves: Mapping[str, EventTest]) -> dict[str, tuple[BitMap, bool]]:
+        reads = self.reads(next(iter(leaves.values())))
+        return Slots(
+            catalog=self.catalog,
+            event=event,
+            as_of=self.as_of,
+            version=tuple((each, self.versions[each]) for each in reads),
+            dictionary=self.dictionary,
+            cache=self.cache,
+        ).members(leaves)
 
     def _elastic(self, leaf: FieldTest) -> bool:
         return is_elastic(self.catalog, self.catalog.field_place(leaf.field)[0])

@@ -1,0 +1,168 @@
+"""The lines of an event in a span of time, in one scan for several steps, put together by slot as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import ibis
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from insight.catalog import Catalog
+from insight.columns import as_declared, tested
+from insight.comparing import positive
+from insight.compile import line_filter
+from insight.conditions import Condition, FieldTest, Step, ends, evaluate
+from insight.dictionary import UserDictionary
+from insight.numbering import NONE, Numbers
+from insight.slot_kernels import by_slot
+from insight.sources.opening import open_source, place_of
+from insight.tables import event_lines
+
+#: a step, and the field of it whose values are wanted (None: none)
+Asked = tuple[Step, str | None]
+#: lines that come at a time
+_PIECE = 4_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(kw_only=True)
+class SlotLines:
+    """Lines by step and slot, slot 0 being the newest."""
+
+    #: time of the last line of the event in the span; None without any
+    latest: datetime | None = None
+    _parts: dict[tuple[Asked, int], tuple[list[Numbers], list[NDArray[np.float64]]]] = field(
+        default_factory=dict
+    )
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        catalog: Catalog,
+        event: str,
+        wanted: Sequence[Asked],
+        since: datetime,
+        until: datetime,
+        dictionary: UserDictionary,
+    ) -> SlotLines:
+        """Lines with since < at ≤ until, `until − since` in whole days."""
+        found = cls()
+        slots = (until - since) // timedelta(days=1)
+        newest = (until - _EPOCH) // timedelta(microseconds=1)
+        steps = list(dict.fromkeys(step.where for step, _ in wanted if step.where is not None))
+        fields = list(dict.fromkeys(of for _, of in wanted if of is not None))
+        for frame in _frames(catalog, event, fields, steps, since, until):
+            if frame.is_empty():
+                continue
+            numbers = dictionary.find(frame["user"])
+            if NONE in numbers:
+                dictionary.extend(frame["user"])
+                numbers = dictionary.find(frame["user"])
+            at = frame["at"].to_numpy()
+            last = _EPOCH + timedelta(microseconds=int(at.max()))
+            found.latest = last if found.latest is None else max(found.latest, last)
+            for step, of in wanted:
+                values = None if of is None else frame[f"v{fields.index(of)}"].fill_null(np.nan).to_numpy()
+                kept = numbers
+                if step.where is not None:
+                    kept = np.where(frame[f"w{steps.index(step.where)}"].to_numpy(), numbers, NONE)
+                found._keep((step, of), by_slot(kept, at, newest, slots, values), of is not None)
+        return found
+
+    def slot(self, asked: Asked, slot: int) -> tuple[list[Numbers], list[NDArray[np.float64]] | None] | None:
+        """Users, and values if they were wanted, of its lines; None without any. Asked once: it is let go."""
+        part = self._parts.pop((asked, slot), None)
+        return None if part is None else (part[0], part[1] if asked[1] is not None else None)
+
+    def _keep(
+        self, asked: Asked, split: tuple[NDArray[np.int64], Numbers, NDArray[np.float64]], valued: bool
+    ) -> None:
+        starts, users, values = split
+        for slot in np.flatnonzero(np.diff(starts)).tolist():
+            part = self._parts.setdefault((asked, slot), ([], []))
+            part[0].append(users[starts[slot] : starts[slot + 1]])
+            if valued:
+                part[1].append(values[starts[slot] : starts[slot + 1]])
+
+
+def _frames(
+    catalog: Catalog,
+    event: str,
+    fields: Sequence[str],
+    wheres: Sequence[Condition],
+    since: datetime,
+    until: datetime,
+) -> Iterator[pl.DataFrame]:
+    """[user, at (µs), v0 … values, w0 … whether each `where` is met], piece by piece, in the table's order."""
+    asked = [end.field for where in wheres for end in ends(where) if isinstance(end, FieldTest)]
+    lines = event_lines(catalog, event, dict.fromkeys([*fields, *asked]))
+    own = _own(catalog, event, fields, wheres, since, until)
+    if own is not None:
+        yield from own.collect_batches(chunk_size=_PIECE, maintain_order=True)
+        return
+    within = lines.filter(lines["at"] > ibis.literal(since), lines["at"] <= ibis.literal(until))
+    values = {f"v{i}": within[name].cast("float64") for i, name in enumerate(fields)}
+    met = {f"w{i}": line_filter(where, within) for i, where in enumerate(wheres)}
+    with open_source(catalog, catalog.event(event).source) as source:
+        for batch in source.batches(within.select("user", "at", **values, **met)):
+            frame = pl.DataFrame(pl.from_arrow(batch))
+            yield frame.with_columns(pl.col("at").dt.cast_time_unit("us").cast(pl.Int64))
+
+
+def _own(
+    catalog: Catalog,
+    event: str,
+    fields: Sequence[str],
+    wheres: Sequence[Condition],
+    since: datetime,
+    until: datetime,
+) -> pl.LazyFrame | None:
+    """The same of a Parquet file's own columns, where they surely mean the same."""
+    route, place = catalog.event(event), place_of(catalog, catalog.event(event).source)
+    path = place.path / f"{route.table}.parquet" if place.kind == "parquet" else None
+    if path is None or not path.is_file() or route.join or route.id is not None:
+        return None
+    file = pl.scan_parquet(path, glob=False)
+    schema = file.collect_schema()
+
+    def own(column: str, declared: str) -> pl.Expr | None:
+        known = as_declared(column, schema[column], declared) if column in schema else None
+        return None if known is None else known.expr
+
+    text = schema.get(route.user) == pl.String
+    user, at = own(route.user, "string" if text else "integer"), own(route.time, "datetime")
+    if user is None or at is None:
+        return None
+    columns = {"user": user if text else user.cast(pl.Int64), "at": at.cast(pl.Int64)}
+    for i, name in enumerate(fields):
+        value = own(route.fields[name].column, route.fields[name].type)
+        if value is None:
+            return None
+        columns[f"v{i}"] = value.cast(pl.Float64)
+    for i, where in enumerate(wheres):
+        tests = {}
+        for end in ends(where):
+            assert isinstance(end, FieldTest)  # noqa: S101  the parser lets nothing else into a filter
+            of = route.fields[end.field]
+            test = (
+                tested(of.column, schema[of.column], of.type, positive(end.test))
+                if of.column in schema
+                else None
+            )
+            if test is None:
+                return None
+            tests[end] = test if end.test.op == positive(end.test).op else ~test
+        columns[f"w{i}"] = evaluate(
+            where,
+            end=lambda end, tests=tests: tests[end],  # type: ignore[misc, index]  filters have fields only
+            every=lambda parts: pl.all_horizontal(parts),
+            some=lambda parts: pl.any_horizontal(parts),
+            opposite=lambda part: ~part,
+        )
+    within = (at > pl.lit(since)) & (at <= pl.lit(until)) & user.is_not_null()
+    return file.filter(within).select(**columns)
