@@ -87,6 +87,8 @@ def _documents(file: Path) -> Iterable[object]:
         raise BadInput(
             f"does not parse: {error.problem}", where=str(file), field="line", value=line
         ) from None
+    except RecursionError:
+        raise BadInput("nests too deeply to be read", where=str(file), field="document") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(f"does not parse: {error}", where=str(file), field="document") from None
 

@@ -235,6 +235,8 @@ def load_catalog(path: Path) -> Catalog:
         raise BadInput("does not exist", field="catalog", value=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"cannot be read: {error}", where=path.name, field="file") from None
+    except RecursionError:
+        raise BadInput("nests too deeply to be read", where=path.name, field="file") from None
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
         raise BadInput(

@@ -285,8 +285,8 @@ def _text(node: Any, name: str, where: str, path: str) -> str:
 def _only(node: Any, known: tuple[str, ...], where: str, path: str) -> None:
     for name in node:
         if name not in known:
-            value = _short(node[name])
-            raise BadInput("is not a known field here", where=where, field=f"{path}.{name}", value=value)
+            value, named = _short(node[name]), ascii(str(name))[1:-1][:80]
+            raise BadInput("is not a known field here", where=where, field=f"{path}.{named}", value=value)
 
 
 def _tail(path: str) -> str:
