@@ -86,7 +86,7 @@ def mappings_now(workspace: Workspace, as_of: datetime) -> list[dict[str, Any]]:
             "to": state.to,
             "links": state.links,
             "counted": state.counted,
-            "ignored": [asdict(each) for each in state.crowded],
+            "ignored": [each.as_json() for each in state.crowded],
         }
         for state in states
     ]

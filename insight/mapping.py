@@ -40,6 +40,11 @@ class Crowded:
     #: (id, number of its partners), most crowded first
     examples: tuple[tuple[int | str, int], ...]
 
+    def as_json(self) -> dict[str, Any]:
+        """For manifests; each example under its entity's name, so that a user in it can be forgotten."""
+        examples = [{self.entity: one, "links": many} for one, many in self.examples]
+        return {**vars(self), "examples": examples}
+
     def __str__(self) -> str:
         named = ", ".join(f"{one} ({many})" for one, many in self.examples)
         return (

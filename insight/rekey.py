@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -43,8 +43,8 @@ class Rekeyed:
             "count": self.targets.height,
             "users": self.users,
             "linked": self.linked,
-            "unlinked": {"count": self.users - self.linked, "examples": list(self.unlinked)},
-            "ignored": [asdict(each) for each in self.crowded],
+            "unlinked": {"count": self.users - self.linked, "users": list(self.unlinked)},
+            "ignored": [each.as_json() for each in self.crowded],
             "mapping_versions": self.versions,
         }
 

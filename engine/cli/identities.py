@@ -90,6 +90,6 @@ def add_to(app: typer.Typer) -> None:
             head = f"{each['mapping']}: {each['from']} → {each['to']}"
             say(f"{head}, {each['links']:,} links, {each['counted']:,} count")
             for crowd in each["ignored"]:
-                named = ", ".join(f"{one} ({many})" for one, many in crowd["examples"])
+                named = ", ".join(f"{one[crowd['entity']]} ({one['links']})" for one in crowd["examples"])
                 told = f"{crowd['ids']:,} {crowd['entity']} ids with more than {crowd['most']} partners"
                 say(f"  ignored: {told} ({crowd['links']:,} links), such as {named}")

@@ -188,7 +188,7 @@ def test_an_audience_as_households_tells_what_has_none(workspace: Workspace, tmp
     assert (told["count"], told["users"], told["linked"]) == (2, 2, 2)
     ignored = told["ignored"][0]
     assert (ignored["entity"], ignored["ids"], ignored["links"]) == ("household", 1, 5)
-    assert ignored["examples"] == (("hotel", 5),)
+    assert ignored["examples"] == [{"household": "hotel", "links": 5}]
     assert set(told["mapping_versions"]) == {"household"}
 
 
@@ -196,8 +196,8 @@ def test_a_shared_device_is_nobodys(workspace: Workspace, tmp_path: Path) -> Non
     out = tmp_path / "d.csv"
     told = select_group(workspace, "pinned", out, AT.isoformat(), "device")
     assert out.read_text() == "device\n2\n"
-    assert told["unlinked"] == {"count": 1, "examples": ["cy"]}
-    assert told["ignored"][0]["examples"] == ((3, 3),)
+    assert told["unlinked"] == {"count": 1, "users": ["cy"]}
+    assert told["ignored"][0]["examples"] == [{"device": 3, "links": 3}]
     merge_users(workspace, "ed", "di", because="same person", by="me")
     told = select_group(workspace, "pinned", out, AT.isoformat(), "device")
     assert out.read_text() == "device\n2\n3\n"
