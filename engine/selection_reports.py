@@ -104,7 +104,7 @@ def check_tags(workspace: Workspace, name: str, as_of: datetime) -> None:
 
 
 def lineage(workspace: Workspace, name: str) -> dict[str, Any]:
-    """`{node, up, down}` of a definition, a field, an event or a `source.table`. Raises NotFound, BadInput."""
+    """`{node, up, down}` of a definition, a field, an event or a `source.table`. Raises BadInput."""
     definitions = workspace.definitions()
     groups = {group.name: group for group in definitions.of(Group)}
     edges = edges_of(workspace.catalog, groups, definitions.tags)

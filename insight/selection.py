@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 from pyroaring import BitMap
 
-from insight.addresses import is_local, local_path
+from insight.addresses import is_local, local_path, system_of
 from insight.population import Population
 from insight.selection_columns import Columns
 from insight.selection_files import (
@@ -49,8 +49,8 @@ def select(
     manifest, which lies beside as `NAME.manifest.json`, with `unchanged` when all was there already.
 
     `fields`: catalog fields as further columns. `part_rows`: so many users a file, named `STEM-00000.parquet`
-    and so on. `version`: the published version that this is of, asked for when nothing else is wrong; `members`: its own.
-    Raises BadInput for a group without members, another format or a folder that is not there, NotFound for an
+    and so on. `version`: the published version that this is of, asked for when nothing else is wrong;
+    `members`: its own. Raises BadInput for a group without members, another format or a folder that is not there, NotFound for an
     unknown group or field; then nothing is written.
     """
     address = str(out)
@@ -59,6 +59,7 @@ def select(
     suffix = next((each for each in FORMATS if address.endswith(each)), None)
     if suffix is None:
         raise BadInput(f"does not end in {' or '.join(FORMATS)}", field="out", value=address)
+    system_of(address, "out")
     if is_local(address) and not local_path(address).parent.is_dir():
         raise BadInput("is in a folder that does not exist", field="out", value=address)
     if part_rows is not None and part_rows < 1:

@@ -166,4 +166,4 @@ def _last_line(block: bytes) -> int:
 
 
 def _csv(text: bytes) -> pl.DataFrame:
-    return pl.read_csv(io.BytesIO(text), infer_schema=False, missing_utf8_is_empty_string=True)
+    return pl.read_csv(io.BytesIO(text), infer_schema=False)

@@ -67,7 +67,7 @@ def add_to(app: typer.Typer) -> None:
             raise BadInput("give either the NAME of a group or --check MANIFEST", field="group")
         if check is not None:
             seen = check_export(check)
-            say_json(seen) if as_json else say(f"{seen['count']:,} users in {seen['files']} files, as it says")
+            say_json(seen) if as_json else say(f"{seen['count']:,} users in {seen['files']} files: so it is")
             return
         fields = tuple(each.strip() for each in columns.split(",")) if columns else ()
         found = select_group(

@@ -32,7 +32,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    files, definitions, catalog, audiences, membership, identities, forget, models, selections, plans, allocate
+    files, definitions, catalog, audiences, selections, membership, identities, forget, models, plans,
+    allocate,
 ):  # fmt: skip
     module.add_to(app)
 

@@ -84,7 +84,7 @@ def add_to(app: typer.Typer) -> None:
         root: Dir = HERE,
         as_json: AsJson = False,
     ) -> None:
-        """What something is made of, and what is made of it: sources, fields, tags, groups, goals, exports."""
+        """What something is made of, and what is made of it: fields, tags, groups, goals, exports."""
         from engine.selection_reports import lineage
 
         found = lineage(workspace(root), name)
