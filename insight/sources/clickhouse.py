@@ -146,20 +146,17 @@ class ClickHouseSource:
             for name, kind in self._folder.schema(node.name, field).items()
             if kind.is_timestamp() and kind.timezone is None
         ]
-        changed = [
-            sge.alias_(
-                sg.func("toUTCTimestamp", sg.func("toDateTime64", _column(name), 6), self._zone()),
-                name,
-                quoted=True,
-            )
-            for name in naive
-        ]
+        changed = [sge.alias_(self._instant(name), name, quoted=True) for name in naive]
         star = sge.Star(**{"replace": changed}) if changed else sge.Star()
         files = sge.Table(this=sge.Anonymous(this="file", expressions=[_text(pattern), _text("Parquet")]))
         return sg.select(star).from_(files).subquery(node.alias or node.name)
 
-    def _zone(self) -> Any:
-        return _text(self.place.timezone)
+    def _instant(self, name: str) -> Any:
+        """ClickHouse reads naive times of files as those of UTC: written down and read again in our zone."""
+        wall = sg.func(
+            "toString", sg.func("toDateTime64", sg.column(name, quoted=True), sge.convert(6), _text("UTC"))
+        )
+        return sg.func("toDateTime64", wall, sge.convert(6), _text(self.place.timezone))
 
     def _rows(self, sql: str, table: str = "") -> list[tuple[Any, ...]]:
         with self._client() as client:
@@ -211,10 +208,6 @@ class ClickHouseSource:
             "password": unquote(parts.password or ""),
             "database": unquote(parts.path.strip("/")) or "default",
         }
-
-
-def _column(name: str) -> Any:
-    return sg.column(name, quoted=True)
 
 
 def _text(value: str) -> Any:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import ibis
@@ -16,6 +17,7 @@ import pyarrow as pa
 from ibis.formats.pyarrow import PyArrowType
 
 from insight.sources.dialects import to_sql
+from insight.sources.files import files_version, parts
 from insight.sources.source import Place, as_asked, whole
 from insight.sources.spark_session import spark_session
 from kernel.errors import GrowthError
@@ -23,6 +25,11 @@ from kernel.ids import fingerprint
 
 #: what Spark says of a value that does not fit
 _ABOUT_VALUES = ("CAST_INVALID_INPUT", "CAST_OVERFLOW", "ARITHMETIC_OVERFLOW", "NUMERIC_VALUE_OUT_OF_RANGE")
+
+
+#: (path, version) → columns as Spark inferred them, which takes it a job
+_SCHEMAS: dict[tuple[str, str], Any] = {}
+_MOST_SCHEMAS = 1000
 
 
 class SparkSource:
@@ -43,16 +50,15 @@ class SparkSource:
             self.folder = f"/{self.folder}" if self.folder and "://" not in self.folder else self.folder
         elif self.folder and "://" not in self.folder:
             self.folder = str(place.path.resolve())
-        self._session = spark_session(place, master)
+        self._session = spark_session(place, master, self.folder)
         self._viewed: set[str] = set()
 
     def tables(self) -> list[str]:
         with self._translated("", self.place.at):
             if not self.folder:
                 return sorted(each.name for each in self._session.catalog.listTables())
-            context = self._session.sparkContext
-            folder = context._jvm.org.apache.hadoop.fs.Path(self.folder)
-            states = folder.getFileSystem(context._jsc.hadoopConfiguration()).listStatus(folder)
+            folder = self._hadoop.Path(self.folder)
+            states = folder.getFileSystem(self._conf).listStatus(folder)
             names = [str(each.getPath().getName()) for each in states]
             return sorted(name.removesuffix(".parquet") for name in names if name[0] not in "_.")
 
@@ -88,22 +94,15 @@ class SparkSource:
     def version(self, table: str, field: str) -> str:
         """Of the names, sizes and times of the table's files, wherever they are."""
         with self._translated(table, field):
-            context = self._session.sparkContext
-            files = sorted(self._table(table, field).inputFiles())
-            if not files:
-                return fingerprint([table])
-            path, listing = context._jvm.org.apache.hadoop.fs.Path, []
-            folders = sorted({each.rpartition("/")[0] for each in files})
-            system = path(files[0]).getFileSystem(context._jsc.hadoopConfiguration())
-            for folder in folders:
-                for state in system.listStatus(path(folder)):
-                    listing.append([str(state.getPath()), state.getLen(), state.getModificationTime()])
-        return fingerprint(listing)
+            if self.folder:
+                return self._listed(self._path(table, field))
+            folders = sorted(
+                {each.rpartition("/")[0] for each in self._session.table(_quoted(table)).inputFiles()}
+            )
+            return fingerprint([table, *(self._listed(each) for each in folders)])
 
     def close(self) -> None:
         """The session stays: it takes seconds to start, and others of this process share it."""
-        for table in self._viewed:
-            self._session.catalog.dropTempView(table)
         self._viewed.clear()
 
     def _asked(self, expression: Any) -> Any:
@@ -114,17 +113,54 @@ class SparkSource:
         return self._session.sql(to_sql(expression, "spark"))
 
     def _table(self, table: str, field: str) -> Any:
-        """The table as Spark's frame. Raises NotFound."""
+        """The table as Spark's frame; its columns are inferred once a version. Raises NotFound."""
         with self._translated(table, field):
             if not self.folder:
                 return self._session.table(_quoted(table))
-            path = f"{self.folder.rstrip('/')}/{table}"
-            jvm, conf = self._session.sparkContext._jvm, self._session.sparkContext._jsc.hadoopConfiguration()
-            for each in (f"{path}.parquet", path):
-                place = jvm.org.apache.hadoop.fs.Path(each)
-                if table and place.getFileSystem(conf).exists(place):
-                    return self._session.read.option("recursiveFileLookup", "false").parquet(_literal(each))
+            path = self._path(table, field)
+            key = (path, self._listed(path))
+            known = _SCHEMAS.get(key)
+            reader = self._session.read if known is None else self._session.read.schema(known)
+            frame = reader.parquet(_literal(path))
+            if known is None:
+                while len(_SCHEMAS) >= _MOST_SCHEMAS:
+                    _SCHEMAS.pop(next(iter(_SCHEMAS)), None)
+                _SCHEMAS[key] = frame.schema
+            return frame
+
+    def _path(self, table: str, field: str) -> str:
+        """Where a table's files are, or its only one. Raises NotFound."""
+        path = f"{self.folder.rstrip('/')}/{table}"
+        for each in (f"{path}.parquet", path):
+            if table.strip(".") and "/" not in table and self._exists(each):
+                return each
         raise self.place.unknown(table, self.tables(), field)
+
+    def _exists(self, path: str) -> bool:
+        if "://" not in path:
+            return Path(path).exists()
+        there = self._hadoop.Path(path)
+        return bool(there.getFileSystem(self._conf).exists(there))
+
+    def _listed(self, path: str) -> str:
+        """Of the files there, and below."""
+        if "://" not in path and not path.startswith("file:"):
+            here = Path(path)
+            return files_version([here] if here.is_file() else parts(here, "parquet"), here.parent)
+        found, there = [], self._hadoop.Path(path)
+        each = there.getFileSystem(self._conf).listFiles(there, True)
+        while each.hasNext():
+            state = each.next()
+            found.append([str(state.getPath()), state.getLen(), state.getModificationTime()])
+        return fingerprint(sorted(found))
+
+    @property
+    def _hadoop(self) -> Any:
+        return self._session.sparkContext._jvm.org.apache.hadoop.fs
+
+    @property
+    def _conf(self) -> Any:
+        return self._session.sparkContext._jsc.hadoopConfiguration()
 
     @contextmanager
     def _translated(self, table: str = "", field: str = "") -> Iterator[None]:

@@ -36,10 +36,12 @@ done
 exec {java} "$@"
 """
 _LOCK = Lock()
+#: (application, folder of the tables, zone) → a session, which has its own views of tables
+_SESSIONS: dict[tuple[str, str, str], Any] = {}
 
 
-def spark_session(place: Place, master: str) -> Any:
-    """A session of our own on `master`, with its own settings. Raises BadInput when there can be none.
+def spark_session(place: Place, master: str, folder: str) -> Any:
+    """A session on `master` for the tables of one folder. Raises BadInput when there can be none.
 
     Spark has one application in a process: one that is open is shared if its master is the same.
     """
@@ -57,7 +59,13 @@ def spark_session(place: Place, master: str) -> Any:
             context = _start(place, master, pyspark)
         elif context.master != master:
             raise place.wrong(f"cannot be opened: this process has a Spark session on {context.master}")
-    session = sql.SparkSession(context).newSession()
+        key = (str(context.applicationId), folder, place.timezone)
+        if key not in _SESSIONS:
+            _SESSIONS[key] = _with_settings(sql.SparkSession(context).newSession(), place, context)
+        return _SESSIONS[key]
+
+
+def _with_settings(session: Any, place: Place, context: Any) -> Any:
     for name, value in {
         "spark.sql.session.timeZone": place.timezone,
         "spark.sql.caseSensitive": "true",
@@ -76,6 +84,7 @@ def close_session() -> None:
         return
     pyspark: Any = import_module("pyspark")
     context = pyspark.SparkContext._active_spark_context
+    _SESSIONS.clear()
     if context is not None:
         context.stop()
 

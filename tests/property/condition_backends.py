@@ -31,7 +31,7 @@ class DuckDB:
                 for (place, table), frame in frames(folder).items():
                     if place == source:
                         connection.register("loaded", frame.to_arrow())
-                        connection.execute(f"CREATE TABLE {table} AS SELECT * FROM loaded")
+                        connection.table("loaded").create(table)
                         connection.unregister("loaded")
         return {source: f"duckdb://{source}.duckdb" for source in TABLES}
 
@@ -85,7 +85,9 @@ class ClickHouse:
     def load(self, folder: Path) -> dict[str, str]:
         with self._client() as client:
             for (source, table), frame in frames(folder).items():
-                columns = ", ".join(f"{name} {_CLICKHOUSE[type(kind)]}" for name, kind in frame.schema.items())
+                columns = ", ".join(
+                    f"{name} {_CLICKHOUSE[type(kind)]}" for name, kind in frame.schema.items()
+                )
                 client.command(f"DROP TABLE IF EXISTS {source}.{table} SYNC")
                 client.command(f"CREATE TABLE {source}.{table} ({columns}) ENGINE MergeTree ORDER BY tuple()")
                 whole = frame.with_columns(
