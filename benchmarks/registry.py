@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from benchmarks import allocation, files, gap, mkp, mmkp, questions, scale, spark
+from benchmarks import allocation, audience_spark, files, gap, mkp, mmkp, questions, scale, spark
 from benchmarks.case import Case
 
 CASES: dict[str, Case] = {
     "allocation": allocation.CASE,
+    "audience_spark": audience_spark.CASE,
     "files": files.CASE,
     "gap": gap.CASE,
     "mkp": mkp.CASE,
