@@ -157,7 +157,8 @@ def relaxation(
 
 def _given(problem: Problem, limits: Limits, gives: Mask, *, seed: int, end: float) -> dict[str, float]:
     """The least by which some limits [L] give way; those with a penalty have theirs."""
-    rules, units = problem.rules, units_of(Here(problem=problem).sample(_FEW, seed))
+    few = Here(problem=problem).sample(_FEW, seed) if problem.size > _FEW else problem
+    rules, units = problem.rules, units_of(few)
     gives = gives & np.isinf(rules.penalty)
     soft = replace(problem, rules=replace(rules, penalty=np.where(gives, _DEAR * units, rules.penalty)))
     if problem.size <= _LINEAR:
