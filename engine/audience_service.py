@@ -271,7 +271,8 @@ class AudienceService:
             pairs = zip(merges.frame["user"].to_list(), merges.frame["survivor"].to_list(), strict=True)
             merged = dict(pairs)
         self._merged = frozenset((*merged, *merged.values()))
-        self._people = People(dictionary=population(self._space, as_of).dictionary, merged=merged)
+        dictionary = population(self._space, as_of).dictionary
+        self._people = People(dictionary=dictionary, merged=merged, forgotten=dictionary.forgotten)
         return self._people
 
     def _number(self, user: User) -> int | None:

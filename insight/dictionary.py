@@ -163,9 +163,14 @@ class UserDictionary:
         state = self._state
         fits = isinstance(user, int) and not isinstance(user, bool) and NOBODY < user < 2**63
         if isinstance(user, str) if state.text else fits:
-            found = int(self._find(pl.Series([user], dtype=self.dtype))[0])
-            if found != NONE:
-                return found
+            out = np.full(1, NONE, np.uint32)  # without a Series, which would cost more than all else
+            if isinstance(user, str):
+                text = np.frombuffer(user.encode("utf-8", "surrogatepass"), np.uint8)
+                _look_texts(state, np.array([0, len(text)], np.int64), text, out)
+            else:
+                _look_integers(state, np.array([user], np.int64), out)
+            if out[0] != NONE and not (len(state.dead) and out[0] in state.dead):
+                return int(out[0])
         some = self.users(BitMap(range(min(8, state.count))))
         raise NotFound("user", user, some.to_list())
 
@@ -360,12 +365,18 @@ def _look(state: _State, users: pl.Series, out: Numbers) -> None:
         out[known.to_numpy()] = some
         return
     if not state.text:
-        ids = users.to_numpy()
-        for segment in state.segments:
-            lookup_integers(ids, segment, state.ids, out)
-        return
-    offsets, data = text_buffers(users)
-    hashes = np.empty(len(users), np.uint64)
+        _look_integers(state, users.to_numpy(), out)
+    else:
+        _look_texts(state, *text_buffers(users), out)
+
+
+def _look_integers(state: _State, ids: NDArray[np.int64], out: Numbers) -> None:
+    for segment in state.segments:
+        lookup_integers(ids, segment, state.ids, out)
+
+
+def _look_texts(state: _State, offsets: NDArray[np.int64], data: NDArray[np.uint8], out: Numbers) -> None:
+    hashes = np.empty(len(out), np.uint64)
     hash_texts(offsets, data, hashes)
     for segment in state.segments:
         lookup_text(hashes, offsets, data, segment, state.ids, state.data, out)

@@ -50,6 +50,13 @@ class People:
     dictionary: Dictionary
     #: merged id → survivor
     merged: Mapping[int | str, int | str]
+    #: numbers that are nobody's any more
+    forgotten: BitMap
+
+    def says_the_same(self, later: People) -> bool:
+        """Whether every id that had a number still has it: numbers never change, people are forgotten."""
+        same = self.dictionary is later.dictionary and self.forgotten == later.forgotten
+        return same and self.merged == later.merged
 
 
 class Served:
@@ -138,8 +145,9 @@ class Membership:
                 except (Stale, Unavailable) as error:
                     problems[name] = str(error)
             gone = self._served.keys() - versions.keys()
-            self._who = self._people()
-            self._ids = {}
+            before, self._who = self._who, self._people()
+            if before is None or not before.says_the_same(self._who):
+                self._ids = {}
             overlays = self._overlays(known, versions, bitmaps, problems)
             served = {name: each for name, each in self._served.items() if name not in gone}
             for name, members in bitmaps.items():

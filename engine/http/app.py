@@ -47,11 +47,12 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     app.add_middleware(Measured, metrics=metrics)
     guard = [Depends(_guard(services.token))]
+    # first, for it is asked most and routes are tried in order
+    straight = member_route(services, services.token)
+    app.include_router(straight, dependencies=guard, responses=problems.RESPONSES)
     for router in (realtime_routes(services, metrics), group_routes(services), plan_routes(services)):
         app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
     app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)
-    straight = member_route(services, services.token)
-    app.include_router(straight, dependencies=guard, responses=problems.RESPONSES)
     if audiences is not None:
         app.include_router(audience_routes(audiences), dependencies=guard, responses=problems.RESPONSES)
         app.openapi = add_schemas(app.openapi)  # type: ignore[method-assign]  # as FastAPI's manual has it
