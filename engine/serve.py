@@ -19,6 +19,7 @@ from engine.definitions import parse_definition
 from engine.http.app import create_app
 from engine.http.services import Services
 from engine.publish import read_plan
+from engine.selection_jobs import scheduling
 from engine.usecases import latest_day
 from engine.wiring import Workspace
 from insight.api import Group, resolve
@@ -34,7 +35,9 @@ def serve(workspace: Workspace, host: str, port: int) -> None:
     """Until interrupted. Raises BadInput for a host beyond loopback without a token."""
     if not _is_loopback(host) and workspace.settings.token is None:
         raise BadInput("is beyond loopback: set GROWTH_TOKEN first", field="--host", value=host)
-    uvicorn.run(create_app(services(workspace)), host=host, port=port, log_level="warning")
+    app = create_app(services(workspace))
+    with scheduling(workspace):
+        uvicorn.run(app, host=host, port=port, log_level="warning")
 
 
 def services(workspace: Workspace) -> Services:
