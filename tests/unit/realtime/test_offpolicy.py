@@ -10,7 +10,7 @@ import pytest
 
 from kernel.errors import BadInput
 from kernel.learning import Action, Decision
-from realtime.offpolicy import LoggedChoices, evaluate
+from realtime.offpolicy import ESTIMATORS, LoggedChoices, evaluate
 from realtime.policy import Greedy, Uniform
 from realtime.replay import replay
 
@@ -56,8 +56,35 @@ def test_its_own_log_gives_its_own_mean() -> None:
     assert (result.effective, result.warning) == (pytest.approx(ROWS), "")
 
 
+def test_the_bootstrap_is_repeatable_and_near_the_normal_interval() -> None:
+    normal, drawn = evaluate(own()), evaluate(own(), resamples=400, seed=3)
+    assert drawn == evaluate(own(), resamples=400, seed=3)
+    assert drawn != evaluate(own(), resamples=400, seed=4)
+    for name in ESTIMATORS:
+        wide = getattr(normal, name).high - getattr(normal, name).low
+        assert getattr(drawn, name).mean == getattr(normal, name).mean
+        assert getattr(drawn, name).high - getattr(drawn, name).low == pytest.approx(wide, rel=0.25)
+
+
+def test_switch_dr_switches_where_weights_explode_and_is_steadier_for_it() -> None:
+    rng = np.random.default_rng(5)
+    likely = np.array([0.98, 0.01, 0.01])
+    chosen = rng.choice(3, size=2000, p=likely)
+    log = LoggedChoices(
+        rewards=rng.normal(size=2000) + 1,
+        chosen=chosen,
+        propensities=likely[chosen],
+        target=np.full((2000, 3), 1 / 3),
+        contexts=rng.normal(size=(2000, 2)),
+    )
+    result = evaluate(log)
+    assert result.switch_at < result.largest == pytest.approx(100 / 3)
+    assert result.switch.high - result.switch.low < result.dr.high - result.dr.low
+    assert abs(result.switch.mean - 1) < abs(result.ips.mean - 1)
+
+
 def test_a_higher_level_is_wider() -> None:
-    for name in ("ips", "snips", "dm", "dr"):
+    for name in ESTIMATORS:
         narrow, wide = (getattr(evaluate(own(), level=level), name) for level in (0.8, 0.99))
         assert wide.low < narrow.low < narrow.mean < narrow.high < wide.high
 
@@ -91,8 +118,10 @@ def test_a_log_of_nonsense_is_refused(change: dict[str, Any], field: str) -> Non
     assert caught.value.field == field
 
 
-@pytest.mark.parametrize("wrong", [{"level": 1.0}, {"level": 0.0}, {"ridge": 0.0}, {"ridge": math.nan}])
-def test_a_setting_of_nonsense_is_refused(wrong: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    "wrong", [{"level": 1.0}, {"level": 0.0}, {"ridge": 0.0}, {"ridge": math.nan}, {"resamples": 5}]
+)
+def test_a_setting_of_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
         evaluate(SMALL, **wrong)
 
