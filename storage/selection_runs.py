@@ -241,7 +241,7 @@ class SelectionRuns:
                 connection.execute(selection_leases.insert(), rows)
         return {key: holder for key, holder in held.items() if holder != run}
 
-    def finish_jobs(self, run: str, finished: Sequence[Finished], at: datetime) -> list[JobRow]:
+    def finish_jobs(self, run: str, finished: Sequence[Finished], at: datetime) -> None:
         """Publishes, marks done (or unchanged) and gives the leases back, all in one transaction."""
         publications = [each for job in finished for each in job.publications]
         keys = [job.key for job in finished]
@@ -270,7 +270,6 @@ class SelectionRuns:
 
         if finished:
             self._groups.publish_many(publications, then=mark)
-        return [row for row in self.jobs(run) if row.key in set(keys)]
 
     def set_back(
         self, run: str, state: str, whys: Mapping[str, str], at: datetime, *, until: datetime | None = None,
