@@ -173,7 +173,7 @@ def settle(
         inner, shrink = outer.narrowed(box), _SHRINK
         if len(nest) == 1:
             last = (Here(problem=inner), box)
-        near = np.mean((box.high - box.low) / units) < _LINEAR_BOX
+        near = float(np.sum((box.high - box.low) / units)) < _LINEAR_BOX * max(1, units.size)
         tight = moved > 1 or (inner.size >= _SHRINKING * outer.size and near)
         sorts = _sorts(inner, box, _TIED if tight else _LINEAR)
         relaxed = relax(sorts[1].core, box) if sorts is not None else None
