@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from threading import Lock
+
+from pyroaring import BitMap
 
 from engine.day import population
 from engine.definitions import KINDS, body
@@ -39,8 +43,8 @@ from insight.api import (
     leaves_in,
     look_at_files,
     look_at_tables,
+    members_over,
     pause,
-    prepare,
     resolve,
     tables_read,
     tag_groups,
@@ -57,6 +61,8 @@ from storage.selection_runs import Finished, JobRow, Run
 MOST_TRIES = 4
 #: jobs that end together at most
 CHUNK = 128
+#: published parents kept in memory by a chunk
+_PARENTS = 16
 #: seconds between two looks at what is not there yet
 _LOOKS = (5.0, 300.0)
 _log = logging.getLogger(__name__)
@@ -267,7 +273,7 @@ def _do(
             new.append(key)
     workspace.runs.finish_jobs(run.run, finished, workspace.clock.now())
     chunks = list(_chunks(new, frozen, len(people.universe), pool.share))
-    act = partial(_chunk, workspace, run, frozen, people, rows, sources)
+    act = partial(_chunk, workspace, run, frozen, people, rows, sources, Lock())
     return all(pool.each([(size, partial(act, keys)) for size, keys in chunks]))
 
 
@@ -309,21 +315,24 @@ def _chunk(
     people: Population,
     rows: Mapping[str, JobRow],
     sources: Mapping[str, Mapping[str, str]],
+    lock: Lock,
     keys: Sequence[str],
 ) -> bool:
     """Ends the chunk's jobs, each well or not. Returns whether none failed."""
     done: list[Finished] = []
     well = True
+    parents = _Parents(workspace, run, frozen, people)
     begun = time.perf_counter()
     try:
-        prepare(people, [part for key in keys for part in frozen.parts[key]])
+        with lock:
+            people.prepare([part for key in keys for part in frozen.parts[key]])
     except Exception as error:  # noqa: BLE001  whose fault it is, each job finds out by itself
         _log.info("run %s: a chunk of %d is worked out one by one: %s", run.run, len(keys), error)
     shared = (time.perf_counter() - begun) / max(1, len(keys))
     for key in keys:
         begun = time.perf_counter()
         try:
-            publications = _publications(workspace, run, frozen, people, key, sources[key])
+            publications = _publications(workspace, run, frozen, people, key, sources[key], parents, lock)
         except Exception as error:  # noqa: BLE001  one group's fault does not stop the others
             well = False
             _failed(workspace, run.run, {key: rows[key]}, error)
@@ -334,6 +343,34 @@ def _chunk(
     return well
 
 
+class _Parents:
+    """Members of groups as this run published them, the last few of them in memory."""
+
+    def __init__(self, workspace: Workspace, run: Run, frozen: _Frozen, people: Population) -> None:
+        self._workspace, self._run, self._frozen, self._people = workspace, run, frozen, people
+        self._known: OrderedDict[str, BitMap] = OrderedDict()
+
+    def members(self, name: str) -> BitMap | None:
+        """None when no version of this instant, definition and sources is published."""
+        if name in self._known:
+            self._known.move_to_end(name)
+            return self._known[name]
+        group, groups = self._frozen.published[name], self._workspace.groups
+        if group.mode == "static":
+            version = groups.pinned(name, group.fingerprint)
+        else:
+            version = groups.at(name, self._run.as_of)
+            sources = _sources(self._workspace, self._frozen, self._people, name)
+            if version is None or (version.fingerprint, version.sources) != (group.fingerprint, sources):
+                return None
+        if version is None:
+            return None
+        self._known[name] = BitMap.deserialize(groups.members(version))
+        if len(self._known) > _PARENTS:
+            self._known.popitem(last=False)
+        return self._known[name]
+
+
 def _publications(
     workspace: Workspace,
     run: Run,
@@ -341,11 +378,14 @@ def _publications(
     people: Population,
     key: str,
     sources: Mapping[str, str],
+    parents: _Parents,
+    lock: Lock,
 ) -> tuple[Publication, ...]:
     found = []
     for part in frozen.parts[key]:
         group = frozen.published[part]
-        members = people.members(part)
+        with lock:  # one population is for one thread at a time; what it finds is packed and written beside
+            members = members_over(people, part, parents.members)
         found.append(
             Publication(
                 name=part,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+
+from pyroaring import BitMap
 
 from insight.catalog import Catalog
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
 from insight.conditions import (
-    AnyOf,
     Condition,
     EventAge,
     EventTest,
@@ -19,6 +21,7 @@ from insight.conditions import (
     LinkedFields,
     NotFollowed,
     ends,
+    evaluate,
     parents_first,
 )
 from insight.evaluation import evaluation_mode
@@ -174,9 +177,30 @@ def leaves_in(group: Group) -> int:
     return len(ends(parse_condition(group.where, f"group {group.name}")))
 
 
-def prepare(population: Population, names: Iterable[str]) -> None:
-    """Works out together what these groups look at, so that each table is read once for all of them."""
-    population.members(AnyOf(parts=tuple(InGroup(group=name) for name in names)))
+def members_over(population: Population, name: str, parents: Callable[[str], BitMap | None]) -> BitMap:
+    """A group's members from those of the groups that it names, where `parents` knows all of them: so a chain
+    of groups costs what its links cost, not what all below each link costs again."""
+    condition = population.groups[name].condition
+    direct = [node for node in parents_first(condition) if isinstance(node, InGroup | Linked)]
+    known: dict[str, BitMap] = {}
+    for node in direct:
+        found = parents(node.group) if isinstance(node, InGroup) else None
+        if found is None:
+            return population.members(name)
+        assert isinstance(node, InGroup)  # noqa: S101  (found is None otherwise)
+        known[node.group] = found
+    if not known:
+        return population.members(name)
+    return (
+        evaluate(
+            condition,
+            end=lambda end: known[end.group] if isinstance(end, InGroup) else population.members(end),
+            every=lambda parts: reduce(lambda a, b: a & b, parts),
+            some=lambda parts: reduce(lambda a, b: a | b, parts),
+            opposite=lambda part: population.universe - part,
+        )
+        & population.universe
+    )
 
 
 def used_tags(name: str, groups: Mapping[str, Group], tags: Mapping[str, Tag]) -> tuple[str, ...]:

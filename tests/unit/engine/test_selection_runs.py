@@ -150,7 +150,7 @@ def test_a_static_group_is_pinned_once_and_children_see_what_was_pinned(space: W
 def test_one_fault_does_not_stop_the_rest_and_blocks_what_depends_on_it(
     space: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    define(space, group("good"), group("ill", {"not": {"group": "good"}}), group("child", {"group": "ill"}),
+    define(space, group("good"), group("ill", {**COUNTED, "value": 2}), group("child", {"group": "ill"}),
            group("grandchild", {"not": {"group": "child"}}),
            group("other", {"not": {"group": "good"}}))  # fmt: skip
     members = Population.members
@@ -317,7 +317,7 @@ def test_sources_that_change_in_the_middle_are_read_again(
             raise Stale("the sources have changed")
         return members(self, wanted)
 
-    monkeypatch.setattr("engine.selection_work.prepare", lambda *_: None)
+    monkeypatch.setattr(Population, "prepare", lambda *_: None)
     monkeypatch.setattr(Population, "members", reloaded)
     name = run(space)
     pause = work(space, name, POOL)
