@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import allocation, audience_spark, files, gap, mkp, mmkp, questions, scale, spark
+from benchmarks import allocation, audience_spark, files, gap, membership, mkp, mmkp, questions, scale, spark
 from benchmarks.case import Case
 
 CASES: dict[str, Case] = {
@@ -10,6 +10,7 @@ CASES: dict[str, Case] = {
     "audience_spark": audience_spark.CASE,
     "files": files.CASE,
     "gap": gap.CASE,
+    "membership": membership.CASE,
     "mkp": mkp.CASE,
     "mmkp": mmkp.CASE,
     "questions": questions.CASE,
