@@ -120,7 +120,9 @@ class EventDoor:
                 raise BadInput("is not property → value", field=at, value=_short(line))
             for short, value in line.items():
                 if short not in route.fields:
-                    raise NotFound(f"property of {name}", short, route.fields, field=f"{at}.{short}"[:200])
+                    raise NotFound(
+                        f"property of {name}", str(short)[:80], route.fields, field=f"{at}.{str(short)[:80]}"
+                    )
                 _typed(value, route.fields[short], f"{at}.{short}")
             checked.append({short: value for short, value in line.items() if value is not None})
         return Reported(
