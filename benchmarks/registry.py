@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from benchmarks import allocation, audience_spark, files, gap, membership, mkp, mmkp, questions, scale, spark
+from benchmarks import (
+    allocation,
+    audience_spark,
+    audiences,
+    files,
+    gap,
+    membership,
+    mkp,
+    mmkp,
+    nightly,
+    questions,
+    scale,
+    spark,
+    windows,
+)
 from benchmarks.case import Case
 
 CASES: dict[str, Case] = {
     "allocation": allocation.CASE,
     "audience_spark": audience_spark.CASE,
+    "audiences": audiences.CASE,
     "files": files.CASE,
     "gap": gap.CASE,
     "membership": membership.CASE,
     "mkp": mkp.CASE,
     "mmkp": mmkp.CASE,
+    "nightly": nightly.CASE,
     "questions": questions.CASE,
     "scale": scale.CASE,
     "spark": spark.CASE,
+    "windows": windows.CASE,
 }

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,10 @@ from kernel.ids import fingerprint
 
 #: longest window that is made of slots
 MOST_SLOTS = 400
-_DAY = timedelta(days=1)
+#: days from which on counts are carried over from the day before instead of added anew
+CARRIED = 14
+_DAY, _TICK = timedelta(days=1), timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def made_of_slots(leaf: object, catalog: Catalog) -> bool:
@@ -58,6 +61,17 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Carried:
+    """Counts by user number that an earlier day added up."""
+
+    totals: NDArray[Any]
+    #: of the slots that are in them, all final
+    ends: set[datetime]
+    #: of these, the slots that the window has left behind
+    gone: Sequence[Arrays]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Slots:
     """The slots of one event, as of one instant and one version of its tables."""
 
@@ -71,31 +85,35 @@ class Slots:
 
     def members(self, leaves: Mapping[str, EventTest]) -> dict[str, tuple[BitMap, bool]]:
         """For each leaf users, and whether they are the members (True) or all that are not (False)."""
-        days: dict[Wanted, int] = {}
-        for leaf in leaves.values():
-            wanted = Wanted(step=leaf.step, of=leaf.of)
-            days[wanted] = max(days.get(wanted, 0), _days(leaf))
-        slots = self._slots(days)
-        totals: dict[tuple[Wanted, int], Arrays] = {}
-        found: dict[str, tuple[BitMap, bool]] = {}
-        for name, leaf in leaves.items():
-            key = (Wanted(step=leaf.step, of=leaf.of), _days(leaf))
-            if key not in totals:
-                totals[key] = self._totals(*key, slots[key[0]])
-            found[name] = _fulfilling(leaf, totals[key])
-        return found
+        windows = {(Wanted(step=leaf.step, of=leaf.of), _days(leaf)) for leaf in leaves.values()}
+        carried = {window: self._carried(*window) for window in windows}
+        needed: dict[Wanted, set[datetime]] = {}
+        for (wanted, days), before in carried.items():
+            known = before.ends if before is not None else set()
+            needed.setdefault(wanted, set()).update(set(self._ends(days)) - known)
+        slots = self._slots(needed)
+        totals = {
+            (wanted, days): self._totals(wanted, days, slots[wanted], carried[wanted, days])
+            for wanted, days in windows
+        }
+        return {
+            name: _fulfilling(leaf, totals[Wanted(step=leaf.step, of=leaf.of), _days(leaf)])
+            for name, leaf in leaves.items()
+        }
 
     def _ends(self, days: int) -> list[datetime]:
         """Of the slots of a window, the oldest first."""
         return [self.as_of - k * _DAY for k in reversed(range(days))]
 
-    def _slots(self, days: Mapping[Wanted, int]) -> dict[Wanted, dict[datetime, tuple[Arrays, bool]]]:
-        """Every slot, with whether it is final; those that are not kept are read, in one scan for all."""
-        found: dict[Wanted, dict[datetime, tuple[Arrays, bool]]] = {wanted: {} for wanted in days}
+    def _slots(
+        self, needed: Mapping[Wanted, set[datetime]]
+    ) -> dict[Wanted, dict[datetime, tuple[Arrays, bool]]]:
+        """Those slots, each with whether it is final; what is not kept is read, in one scan for all."""
+        found: dict[Wanted, dict[datetime, tuple[Arrays, bool]]] = {wanted: {} for wanted in needed}
         missing: list[tuple[Wanted, datetime]] = []
-        for wanted, most in days.items():
+        for wanted, asked in needed.items():
             name = self._name(wanted)
-            for end in self._ends(most):
+            for end in sorted(asked):
                 known = self._known(name, end)
                 if known is None:
                     missing.append((wanted, end))
@@ -135,48 +153,51 @@ class Slots:
                 return arrays, final
         return None
 
-    def _totals(self, wanted: Wanted, days: int, slots: Mapping[datetime, tuple[Arrays, bool]]) -> Arrays:
-        """Of a window, by user number. Counts are taken on from the day before; sums are added anew."""
+    def _totals(
+        self,
+        wanted: Wanted,
+        days: int,
+        slots: Mapping[datetime, tuple[Arrays, bool]],
+        before: Carried | None,
+    ) -> Arrays:
+        """Of a window, by user number. Counts go on from the day before; sums are added anew."""
         if wanted.of is not None:
             return add_values([slots[end][0] for end in self._ends(days)], len(self.dictionary))
-        ends = self._ends(days)
-        final = [end for end in ends if slots[end][1]]
-        name, size = self._name(wanted), len(self.dictionary)
-        totals = self._carried(name, days, final, slots) if final else None
-        if totals is None:
-            totals = np.zeros(size, np.uint32)
-            for end in final:
+        totals, ends = np.zeros(len(self.dictionary), np.uint32), set[datetime]()
+        if before is not None:
+            totals[: len(before.totals)] = before.totals
+            ends = before.ends & set(self._ends(days))
+            for arrays in before.gone:
+                add_counts(arrays, totals, -1)
+        added = [end for end in self._ends(days) if end not in ends]
+        for end in added:
+            if slots[end][1]:
                 add_counts(slots[end][0], totals, 1)
-        if final:
-            narrow = totals.astype(np.uint16) if size == 0 or totals.max() < 2**16 else totals
-            kept = np.array([end.timestamp() for end in final])
-            self.cache.put_arrays(self._key(f"{name} {days}", None, True), {"totals": narrow, "ends": kept})
-        for end in ends:
+                ends.add(end)
+        if days >= CARRIED and ends:
+            narrow = totals.astype(np.uint16) if totals.max(initial=0) < 2**16 else totals.copy()
+            at = np.array([(end - _EPOCH) // _TICK for end in sorted(ends)], np.int64)
+            self.cache.put_arrays(self._total_key(wanted, days), {"totals": narrow, "ends": at})
+        for end in added:
             if not slots[end][1]:
                 add_counts(slots[end][0], totals, 1)
         return {"counts": totals}
 
-    def _carried(
-        self, name: str, days: int, final: Sequence[datetime], slots: Mapping[datetime, tuple[Arrays, bool]]
-    ) -> NDArray[np.uint32] | None:
-        """The totals of final slots from those of an earlier day; None where re-adding is as quick."""
-        before = self.cache.arrays(self._key(f"{name} {days}", None, True))
-        if before is None:
+    def _carried(self, wanted: Wanted, days: int) -> Carried | None:
+        """What an earlier day added up of final slots; None where adding anew is as quick, or needed."""
+        if wanted.of is not None or days < CARRIED:
             return None
-        was, now = set(before["ends"].tolist()), {end.timestamp() for end in final}
-        if len(was ^ now) > len(final) // 2:
+        kept = self.cache.arrays(self._total_key(wanted, days))
+        if kept is None:
             return None
-        totals = np.zeros(len(self.dictionary), np.uint32)
-        totals[: len(before["totals"])] = before["totals"]
-        for end in (datetime.fromtimestamp(at, self.as_of.tzinfo) for at in was - now):
-            gone = slots[end] if end in slots else self._known(name, end)
-            if gone is None or not gone[1]:
-                return None
-            add_counts(gone[0], totals, -1)
-        for end in final:
-            if end.timestamp() not in was:
-                add_counts(slots[end][0], totals, 1)
-        return totals
+        ends, now = {_EPOCH + int(at) * _TICK for at in kept["ends"]}, set(self._ends(days))
+        gone = [self._known(self._name(wanted), end) for end in sorted(ends - now)]
+        if len(gone) > len(ends) // 2 or any(slot is None or not slot[1] for slot in gone):
+            return None
+        return Carried(totals=kept["totals"], ends=ends, gone=[slot[0] for slot in gone if slot is not None])
+
+    def _total_key(self, wanted: Wanted, days: int) -> Key:
+        return self._key(f"{self._name(wanted)} {days}", None, True)
 
     def _name(self, wanted: Wanted) -> str:
         """Of everything that decides what a slot holds, but for time and version."""
