@@ -126,6 +126,11 @@ class Population:
         self._as_one: dict[str, BitMap] = {}
         self.universe = self._merged.alias(self._everyone)
 
+    @property
+    def cache(self) -> LeafCache:
+        """Where what was worked out is kept."""
+        return self._cache
+
     def members(self, wanted: Wanted) -> BitMap:
         """The users who belong, as numbers of `dictionary`. Raises BadInput, NotFound, Stale."""
         return BitMap(self._members(*self._plan(wanted)))
