@@ -140,7 +140,6 @@ class ClickHouseSource:
                     field=field,
                     value=path,
                 )
-        pattern = paths[0] if len(paths) == 1 else "{" + ",".join(paths) + "}"
         naive = [
             name
             for name, kind in self._folder.schema(node.name, field).items()
@@ -148,8 +147,15 @@ class ClickHouseSource:
         ]
         changed = [sge.alias_(self._instant(name), name, quoted=True) for name in naive]
         star = sge.Star(**{"replace": changed}) if changed else sge.Star()
-        files = sge.Table(this=sge.Anonymous(this="file", expressions=[_text(pattern), _text("Parquet")]))
-        return sg.select(star).from_(files).subquery(node.alias or node.name)
+        folders: dict[str, list[str]] = {}
+        for path in paths:
+            folder, _, file = path.rpartition("/")
+            folders.setdefault(folder, []).append(file)
+        each = [
+            sg.select(star).from_(_file(f"{folder}/{_either(names)}")) for folder, names in folders.items()
+        ]
+        whole = each[0] if len(each) == 1 else sg.union(*each, distinct=False)
+        return whole.subquery(node.alias or node.name)
 
     def _instant(self, name: str) -> Any:
         """ClickHouse reads naive times of files as those of UTC: written down and read again in our zone."""
@@ -208,6 +214,14 @@ class ClickHouseSource:
             "password": unquote(parts.password or ""),
             "database": unquote(parts.path.strip("/")) or "default",
         }
+
+
+def _either(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else "{" + ",".join(names) + "}"
+
+
+def _file(path: str) -> Any:
+    return sge.Table(this=sge.Anonymous(this="file", expressions=[_text(path), _text("Parquet")]))
 
 
 def _text(value: str) -> Any:

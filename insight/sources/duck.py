@@ -67,6 +67,8 @@ class DuckSource:
             yield from self._relation(expression).to_arrow_reader(BATCH)
 
     def version(self, table: str, field: str) -> str:
+        if self.place.kind == "duckdb":
+            self.schema(table, field)  # so that a table that is not there has no version
         return files_version(self.files(table, field), self.place.path.parent)
 
     def close(self) -> None:

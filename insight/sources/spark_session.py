@@ -69,6 +69,8 @@ def _with_settings(session: Any, place: Place, context: Any) -> Any:
     for name, value in {
         "spark.sql.session.timeZone": place.timezone,
         "spark.sql.caseSensitive": "true",
+        # else it reads ${NAME} in a text as a variable of the machine
+        "spark.sql.variable.substitute": "false",
         "spark.sql.ansi.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "500000",
         "spark.sql.shuffle.partitions": str(context.defaultParallelism),
