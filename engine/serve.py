@@ -16,6 +16,7 @@ from engine.audience_service import AudienceService
 from engine.catalogs import panel, schema
 from engine.day import population
 from engine.definitions import parse_definition
+from engine.group_insight import GroupInsight
 from engine.http.app import create_app
 from engine.http.services import Services
 from engine.publish import read_plan
@@ -57,6 +58,7 @@ def services(workspace: Workspace) -> Services:
         member=audiences.answer,
         prepare=audiences.prepare,
         audiences=audiences,
+        insight=GroupInsight(workspace),
         plan=partial(_plan, workspace),
         explain=partial(_explain, workspace),
         catalog=partial(panel, workspace),

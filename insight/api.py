@@ -26,13 +26,17 @@ from insight.fresh import SpeedLayer
 from insight.fresh_events import EventDoor, Reported
 from insight.fresh_groups import real_time_events
 from insight.fresh_history import User
+from insight.group_profile import LEAST, derive_group_profile
+from insight.group_profile import WITHIN as PROFILED_WITHIN
 from insight.groups import Group, in_order
 from insight.identities import Merges, resolve_merges
 from insight.leaves import LeafCache
 from insight.lineage import edges_of, trace
 from insight.mapping import mapping_states
 from insight.membership import Membership, People
+from insight.migration import derive_migration
 from insight.one_user import as_user, existing_users, has_text_ids, typed_users
+from insight.overlap import MOST_GROUPS, derive_history, derive_overlap
 from insight.population import Because, Estimate, Population
 from insight.readiness import (
     BAD,
@@ -72,6 +76,9 @@ __all__ = [
     "BLOCKED",
     "FAILED",
     "GOOD",
+    "LEAST",
+    "MOST_GROUPS",
+    "PROFILED_WITHIN",
     "TAG",
     "WAITING",
     "Because",
@@ -106,6 +113,10 @@ __all__ = [
     "condition_panel",
     "condition_schema",
     "derive_cells",
+    "derive_group_profile",
+    "derive_history",
+    "derive_migration",
+    "derive_overlap",
     "edges_of",
     "evaluation_mode",
     "event_range",

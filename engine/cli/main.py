@@ -15,6 +15,7 @@ from engine.cli import (
     definitions,
     files,
     forget,
+    group_insight,
     identities,
     membership,
     models,
@@ -32,8 +33,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    files, definitions, catalog, audiences, selections, membership, identities, forget, models, plans,
-    allocate,
+    files, definitions, catalog, audiences, group_insight, selections, membership, identities, forget, models,
+    plans, allocate,
 ):  # fmt: skip
     module.add_to(app)
 

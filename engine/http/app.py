@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from engine.http import problems
 from engine.http.audience_routes import add_schemas, audience_routes, member_route
 from engine.http.catalog_routes import catalog_routes
+from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
 from engine.http.routes import group_routes, plan_routes, realtime_routes
 from engine.http.services import Services
@@ -53,6 +54,9 @@ def create_app(services: Services) -> FastAPI:
     for router in (realtime_routes(services, metrics), group_routes(services), plan_routes(services)):
         app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
     app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)
+    if services.insight is not None:
+        routes = insight_routes(services.insight)
+        app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if audiences is not None:
         app.include_router(audience_routes(audiences), dependencies=guard, responses=problems.RESPONSES)
         app.openapi = add_schemas(app.openapi)  # type: ignore[method-assign]  # as FastAPI's manual has it

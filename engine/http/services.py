@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from engine.audience_service import AudienceService
+from engine.group_insight import GroupInsight
 from kernel.clock import Clock
 from realtime.api import MOMENTS, Allowed, DecisionLog, Moment, Policy, anything
 
@@ -42,6 +43,8 @@ class Services:
     prepare: Callable[[str], object] = lambda _: None
     #: groups, why, and fresh events; absent where nothing is published
     audiences: AudienceService | None = None
+    #: profile, overlap, history and migration
+    insight: GroupInsight | None = None
     #: what is not ready, by name, each with a sentence; empty when all is
     unready: Callable[[], Mapping[str, str]] = dict
     #: consent and caps: why not, or None
