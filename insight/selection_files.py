@@ -73,8 +73,8 @@ def write_frames(address: str, frames: Iterable[pl.DataFrame]) -> dict[str, Any]
 def _sink(address: str) -> Iterator[Any]:
     """A local file appears whole under its name, or not at all; others as their store does it."""
     if not is_local(address):
-        system, path = system_of(address, "out")
-        with system.open(path, "wb") as handle:
+        system, place = system_of(address, "out")
+        with system.open(place, "wb") as handle:
             yield handle
         return
     out = local_path(address)
