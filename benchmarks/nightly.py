@@ -1,4 +1,4 @@
-"""One nightly run: thousands of dynamic groups of mixed shape, from nothing known to every group's members."""
+"""One nightly run: thousands of dynamic groups of mixed shape, from nothing known to all members."""
 
 from __future__ import annotations
 
@@ -187,8 +187,8 @@ def _by_polars(people: Path, bought: Path, where: dict[str, Any]) -> int:
 
 CASE = Case(
     about=(
-        "2,000 dynamic groups of two to five statements (attributes, orders in windows, other groups) in one run "
-        "from an empty cache, and how it grows with groups and users. Polars answers eight of them one by one."
+        "2,000 dynamic groups of two to five statements (attributes, orders in windows, other groups) in one "
+        "run from an empty cache, and how it grows. Polars answers eight of them one by one."
     ),
     measure="sets",
     sizes=(1_000_000, 10_000_000),

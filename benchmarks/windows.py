@@ -33,7 +33,7 @@ EACH = 10
 
 
 def run(size: int, seed: int, seconds: float) -> list[Line]:
-    """`size` orders by a tenth as many users; every answer from a process that knows only what lies on disk."""
+    """`size` orders by a tenth as many users; every answer knows only what lies on disk."""
     folder = orders(size // EACH, size, seed)
     kept = Path(tempfile.mkdtemp(prefix="growth-slots-"))
     try:
@@ -98,8 +98,9 @@ def _peers(path: Path, at: datetime) -> dict[str, Callable[[], int]]:
 
     def in_duckdb() -> int:
         sql = (
-            "SELECT count(*) FROM (SELECT user_id, count(*) n, count(*) FILTER (ordered_at > $recent) r "
-            f"FROM '{path}' WHERE ordered_at > $old AND ordered_at <= $at GROUP BY user_id) WHERE n >= 3 AND r = 0"
+            "SELECT count(*) FROM (SELECT user_id, count(*) n, count(*) FILTER (ordered_at > $recent) r "  # noqa: S608  our own path
+            f"FROM '{path}' WHERE ordered_at > $old AND ordered_at <= $at GROUP BY user_id) "
+            "WHERE n >= 3 AND r = 0"
         )
         return int(engine.execute(sql, {"recent": recent, "old": old, "at": at}).fetchall()[0][0])
 
@@ -119,7 +120,7 @@ def _peers(path: Path, at: datetime) -> dict[str, Callable[[], int]]:
             return f"parseDateTime64BestEffort('{time.isoformat()}', 6)"
 
         sql = (
-            f"SELECT count() FROM (SELECT user_id, count() n, countIf(ordered_at > {instant(recent)}) r "
+            f"SELECT count() FROM (SELECT user_id, count() n, countIf(ordered_at > {instant(recent)}) r "  # noqa: S608
             f"FROM file('{path}') WHERE ordered_at > {instant(old)} AND ordered_at <= {instant(at)} "
             "GROUP BY user_id) WHERE n >= 3 AND r = 0"
         )
@@ -136,8 +137,8 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 
 CASE = Case(
     about=(
-        "At least 3 orders in 90 days and none in 7. The next day the file is another one, and lines may come a "
-        "day late; every answer is a new population that knows only what lies on disk."
+        "At least 3 orders in 90 days and none in 7. The next day the file is another one, lines may come "
+        "a day late; every answer is a new population that knows only what lies on disk."
     ),
     measure="count",
     sizes=(10_000_000, 100_000_000),

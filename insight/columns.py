@@ -1,7 +1,7 @@
 """Tests of a Parquet file's own columns, as Polars expressions.
 
 Polars decodes a column of a file faster than any engine that we know, so the plainest tests of the plainest
-types are its own. Only where a test surely means the same as the compiled query is it taken (None: it is not);
+types are its own: where a test surely means the same as the compiled query (None: it does not).
 `insight.conditions` says what it means.
 """
 
@@ -87,8 +87,13 @@ def _literal(value: Any, kind: pl.DataType) -> pl.Expr:
     return pl.lit(value, dtype=kind)
 
 
+def _limits(kind: pl.DataType) -> tuple[int, int]:
+    bits = int(str(kind).lstrip("UInt"))
+    return (0, 2**bits - 1) if str(kind).startswith("U") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
 def _outside(value: Any, kind: pl.DataType) -> bool:
     """Whether a whole number is too large for the column's type."""
     values = value if isinstance(value, tuple) else (value,)
-    low, high = pl.select(low=kind.min(), high=kind.max()).row(0)
+    low, high = _limits(kind)
     return any(not low <= each <= high for each in values)

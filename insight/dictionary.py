@@ -94,8 +94,8 @@ _NEW = _State(
 class UserDictionary:
     """User ids (Int64 or String) as numbers 0 … n − 1 in the order in which they were first seen.
 
-    `folder`: where it is kept; without one it lives in memory. `refused`: says of new ids whether they may not
-    have a number, as those of the forgotten. Safe for many threads and processes.
+    `folder`: where it is kept; without one it lives in memory. `refused`: says of new ids whether they may
+    not have a number, as those of the forgotten. Safe for many threads and processes.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """How the dictionary lies on disk.
 
 `ids` and `text` only ever grow, and what lies in them beyond the lengths in `head.json` does not count.
-`NAME.table`, `.keys`, `.numbers`, `.starts` are the parts of a segment of the index; a segment is written once.
+`NAME.table`, `.keys`, `.numbers`, `.starts` are the parts of a segment of the index, which is written once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def appended(path: Path, old: Any, added: Any) -> Any:
     """`old` and then `added`, safely on disk."""
     with path.open("ab") as handle:
         handle.truncate(old.nbytes)
-        handle.write(memoryview(added))
+        handle.write(added.data)
         _sync(handle)
     return mapped(path, old.dtype, len(old) + len(added))
 
@@ -45,7 +45,7 @@ def write_segment(folder: Path, segment: Segment, name: str) -> Segment:
         array = getattr(segment, part)
         if array is not None:
             with (folder / f"{name}.{part}").open("wb") as handle:
-                handle.write(memoryview(np.ascontiguousarray(array)))
+                handle.write(np.ascontiguousarray(array).data)
                 _sync(handle)
     return read_segment(folder, describe(replace(segment, name=name)))
 

@@ -1,8 +1,8 @@
 """Members of leaves: from what is kept, else worked out together, table by table.
 
-What is kept of a leaf depends on exactly what it read: the routes and versions of its tables, the instant if
-it looks at time, and the dictionary whose numbers it speaks. Sets are of everyone whom the sources name, users
-or not, so they stay true when others join; a population keeps to its own universe.
+What is kept of a leaf depends on exactly what it read: the routes and versions of its tables, the instant
+if it looks at time, and the dictionary whose numbers it speaks. Sets are of everyone whom the sources name,
+users or not, so they stay true when others join; a population keeps to its own universe.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from insight.slots import Slots, made_of_slots
 from insight.sources.opening import place_of, table_versions
 from kernel.errors import Stale
 from kernel.ids import fingerprint
-
 
 #: bytes of bitmaps that are worked out at a time
 AT_ONCE = 2**29
@@ -173,8 +172,8 @@ class LeafSets:
             compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, every=self.every)
             for name, leaf in rest.items():
                 self.check_rows(leaf)
-                users, inside = compiler.members(leaf, run)
-                found[name] = Told(users=self._numbered(users), inside=inside)
+                ids, inside = compiler.members(leaf, run)
+                found[name] = Told(users=self._numbered(ids), inside=inside)
         return found
 
     def _numbered(self, users: pl.Series) -> BitMap:

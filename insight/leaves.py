@@ -52,13 +52,12 @@ class LeafCache:
 
     def get(self, key: Key) -> BitMap | None:
         """The members kept under `key`; None when they are not known, or no longer."""
-        found = self._remembered(key)
+        found: BitMap | None = self._remembered(key)
         if found is None:
             arrays = self._read(key)
             if arrays is not None:
-                with suppress(ValueError):  # no bitmap after all
-                    found = BitMap.deserialize(arrays["members"].tobytes())
-                    self._remember(key, found, arrays["members"].nbytes)
+                found = BitMap.deserialize(arrays["members"].tobytes())
+                self._remember(key, found, arrays["members"].nbytes)
         return found
 
     def put(self, key: Key, members: BitMap, *, disk: bool = True) -> None:
@@ -190,7 +189,7 @@ def _packed(arrays: Arrays) -> list[bytes | memoryview]:
     head = json.dumps({name: [array.dtype.str, len(array)] for name, array in plain.items()}).encode()
     head += b" " * (-(len(head) + 16) % 8)
     parts: list[bytes | memoryview] = [len(head).to_bytes(4, "little"), head]
-    parts += [memoryview(array).cast("B") for array in plain.values() if len(array)]
+    parts += [array.data.cast("B") for array in plain.values() if len(array)]
     check = 0
     for part in parts:
         check = zlib.crc32(part, check)
@@ -200,7 +199,7 @@ def _packed(arrays: Arrays) -> list[bytes | memoryview]:
 def _unpacked(raw: NDArray[np.uint8]) -> Arrays | None:
     if len(raw) < 16 or raw[:8].tobytes() != _MAGIC:
         return None
-    if zlib.crc32(raw[12:]) != int.from_bytes(raw[8:12].tobytes(), "little"):
+    if zlib.crc32(raw[12:].data) != int.from_bytes(raw[8:12].tobytes(), "little"):
         return None
     at = 16 + int.from_bytes(raw[12:16].tobytes(), "little")
     found: Arrays = {}

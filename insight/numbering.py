@@ -7,12 +7,22 @@ bisection, so that a lookup touches two or three lines of memory.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compiled(function: Function) -> Function:
+    """By Numba, once and kept on disk; it runs without Python's lock."""
+    found: Function = numba.njit(nogil=True, cache=True)(function)
+    return found
+
 
 #: no number: the id is not known
 NONE = np.uint32(0xFFFFFFFF)
@@ -99,8 +109,8 @@ def _buckets(keys: NDArray[np.uint64]) -> tuple[Numbers, int]:
 def traces(segment: Segment, number: int, key: int, ids: NDArray[np.int64]) -> list[tuple[str, int, int]]:
     """What to overwrite so that nothing of `number` is left in the index: (part, place, value).
 
-    `key`: its id where there is a table, else its 64-bit key; `ids`: every id by number. A key is overwritten by the one before it, so
-    that the order holds and the first of equal ones is the living one.
+    `key`: its id where there is a table, else its 64-bit key; `ids`: every id by number. A key is
+    overwritten by the one before it, so that the order holds and the first of equal ones is the living one.
     """
     if segment.table is not None:
         known = 0 <= key - segment.low < len(segment.table) and segment.table[key - segment.low] == number
@@ -150,7 +160,7 @@ def lookup_text(
 _EMPTY = np.zeros(0, np.uint32)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _count(keys: Any, least: Any, shift: Any, starts: Any) -> None:
     for key in keys:
         starts[((key - least) >> np.uint64(shift)) + np.uint64(1)] += np.uint32(1)
@@ -158,14 +168,14 @@ def _count(keys: Any, least: Any, shift: Any, starts: Any) -> None:
         starts[i] += starts[i - 1]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _in_table(ids: Any, low: Any, table: Any, out: Any) -> None:
     for i in range(ids.size):
         if out[i] == NONE and low <= ids[i] and ids[i] - low < table.size:
             out[i] = table[ids[i] - low]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _first(keys: Any, flip: Any, key: Any, starts: Any, least: Any, shift: Any) -> Any:
     """Place of the first key that is not below `key`; −1 when there is none equal."""
     if key < least:
@@ -185,7 +195,7 @@ def _first(keys: Any, flip: Any, key: Any, starts: Any, least: Any, shift: Any) 
     return -1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _in_run(
     ids: Any, keys: Any, flip: Any, numbers: Any, begin: Any, starts: Any, least: Any, shift: Any, out: Any
 ) -> None:
@@ -197,7 +207,7 @@ def _in_run(
                 out[i] = numbers[place] if numbers.size else np.uint32(begin + place)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _in_texts(
     hashes: Any, offsets: Any, data: Any, keys: Any, numbers: Any, starts: Any, least: Any, shift: Any,
     ends: Any, known: Any, out: Any,
@@ -221,10 +231,10 @@ def _in_texts(
             place += 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def hash_texts(offsets: Any, data: Any, out: Any) -> None:
-    """A 64-bit hash of each text's bytes (FNV's loop over eight bytes at a time, then murmur's mixing), the same
-    on every machine. Not meant to resist an adversary: equal hashes cost time, never a wrong answer."""
+    """A 64-bit hash of each text's bytes (FNV's loop over eight bytes at a time, then murmur's mixing), the
+    same on every machine. Not meant to resist an adversary: equal hashes cost time, never a wrong answer."""
     for i in range(out.size):
         begin, end = offsets[i], offsets[i + 1]
         found = np.uint64(0xCBF29CE484222325) ^ np.uint64(end - begin)
@@ -240,7 +250,7 @@ def hash_texts(offsets: Any, data: Any, out: Any) -> None:
         out[i] = found ^ (found >> np.uint64(33))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def gather_texts(numbers: Any, ends: Any, known: Any, offsets: Any, out: Any) -> None:
     """The texts of `numbers`, one after the other, into `out` as `offsets` say."""
     for i in range(numbers.size):

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from insight.numbering import Numbers
+from insight.numbering import Numbers, compiled
 
 Bits = NDArray[np.uint8]
 #: numbers of a container; its bytes as bits; the most that are listed
@@ -64,7 +63,7 @@ def set_bits(numbers: Numbers, out: Bits) -> None:
     _set(numbers, out)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _count(words: Any, counts: Any) -> None:
     for container in range(counts.size):
         total = np.uint64(0)
@@ -77,7 +76,7 @@ def _count(words: Any, counts: Any) -> None:
         counts[container] = np.int64(total)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _fill(bits: Any, counts: Any, kept: Any, starts: Any, out: Any) -> None:
     for i in range(kept.size):
         begin, to = kept[i] * 8192, starts[i]
@@ -94,7 +93,7 @@ def _fill(bits: Any, counts: Any, kept: Any, starts: Any, out: Any) -> None:
                         to += 2
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _renumber(bits: Any, rows: Any, numbers: Any, out: Any) -> None:
     for i in range((rows + 7) // 8):
         byte = bits[i]
@@ -106,7 +105,7 @@ def _renumber(bits: Any, rows: Any, numbers: Any, out: Any) -> None:
                         out[number >> 3] |= np.uint8(1 << (number & 7))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _set(numbers: Any, out: Any) -> None:
     for number in numbers:
         if number >> 3 < out.size:

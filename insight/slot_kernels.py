@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from insight.leaves import Arrays
-from insight.numbering import NONE, Numbers
+from insight.numbering import NONE, Numbers, compiled
 
 #: microseconds
 DAY = 86_400_000_000
@@ -51,9 +50,9 @@ def fold_slot(users: Sequence[Numbers], values: Sequence[NDArray[np.float64]] | 
     order = numbers.astype(np.uint64) << np.uint64(32) | np.arange(len(numbers), dtype=np.uint64)
     order.sort()
     found, n = np.empty_like(numbers), np.empty(len(numbers), np.uint32)
-    total, low, high = (np.empty(len(numbers)) for _ in range(3))
+    total, low, high = np.empty(len(numbers)), np.empty(len(numbers)), np.empty(len(numbers))
     size = _folded(order, np.concatenate(values), found, n, total, low, high)
-    arrays = {"numbers": found, "n": n, "sum": total, "min": low, "max": high}
+    arrays: Arrays = {"numbers": found, "n": n, "sum": total, "min": low, "max": high}
     return {name: array[:size].copy() for name, array in arrays.items()}
 
 
@@ -79,7 +78,7 @@ def add_values(slots: Sequence[Arrays], size: int) -> Arrays:
 _NONE = np.zeros(0)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _which(numbers: Any, at: Any, until: Any, which: Any, starts: Any) -> None:
     for i in range(numbers.size):
         slot = (until - at[i]) // DAY
@@ -90,7 +89,7 @@ def _which(numbers: Any, at: Any, until: Any, which: Any, starts: Any) -> None:
             starts[slot + 1] += 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _place(numbers: Any, which: Any, values: Any, free: Any, users: Any, sorted_values: Any) -> None:
     for i in range(numbers.size):
         slot = which[i]
@@ -102,7 +101,7 @@ def _place(numbers: Any, which: Any, values: Any, free: Any, users: Any, sorted_
                 sorted_values[to] = values[i]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _runs(numbers: Any, found: Any, counts: Any) -> Any:
     size = 0
     for i in range(numbers.size):
@@ -114,7 +113,7 @@ def _runs(numbers: Any, found: Any, counts: Any) -> Any:
     return size
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _folded(order: Any, values: Any, found: Any, n: Any, total: Any, low: Any, high: Any) -> Any:
     size = 0
     for i in range(order.size):
@@ -129,13 +128,13 @@ def _folded(order: Any, values: Any, found: Any, n: Any, total: Any, low: Any, h
     return size
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _add(numbers: Any, counts: Any, totals: Any, times: Any) -> None:
     for i in range(numbers.size):
         totals[numbers[i]] += np.uint32(times * np.int64(counts[i]))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _add_values(
     numbers: Any, counts: Any, sums: Any, lows: Any, highs: Any, n: Any, total: Any, low: Any, high: Any
 ) -> None:

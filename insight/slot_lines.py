@@ -1,4 +1,4 @@
-"""The lines of an event in a span of time, in one scan for several steps, put together by slot as they come."""
+"""The lines of an event in a span of time, in one scan for several steps, put together by slot."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from insight.catalog import Catalog
 from insight.columns import as_declared, tested
 from insight.comparing import positive
 from insight.compile import line_filter
-from insight.conditions import Condition, FieldTest, Step, ends, evaluate
+from insight.conditions import Condition, FieldTest, InGroup, Leaf, Step, ends, evaluate
 from insight.dictionary import UserDictionary
 from insight.numbering import NONE, Numbers
 from insight.slot_kernels import by_slot
@@ -98,7 +98,7 @@ def _frames(
     since: datetime,
     until: datetime,
 ) -> Iterator[pl.DataFrame]:
-    """[user, at (µs), v0 … values, w0 … whether each `where` is met], piece by piece, in the table's order."""
+    """[user, at (µs), v0 … values, w0 … whether each `where` is met], in pieces, in the table's order."""
     asked = [end.field for where in wheres for end in ends(where) if isinstance(end, FieldTest)]
     lines = event_lines(catalog, event, dict.fromkeys([*fields, *asked]))
     own = _own(catalog, event, fields, wheres, since, until)
@@ -145,7 +145,7 @@ def _own(
             return None
         columns[f"v{i}"] = value.cast(pl.Float64)
     for i, where in enumerate(wheres):
-        tests = {}
+        tests: dict[Leaf | InGroup, pl.Expr] = {}
         for end in ends(where):
             assert isinstance(end, FieldTest)  # noqa: S101  the parser lets nothing else into a filter
             of = route.fields[end.field]
@@ -159,7 +159,7 @@ def _own(
             tests[end] = test if end.test.op == positive(end.test).op else ~test
         columns[f"w{i}"] = evaluate(
             where,
-            end=lambda end, tests=tests: tests[end],  # type: ignore[misc, index]  filters have fields only
+            end=tests.__getitem__,
             every=lambda parts: pl.all_horizontal(parts),
             some=lambda parts: pl.any_horizontal(parts),
             opposite=lambda part: ~part,

@@ -240,10 +240,11 @@ def met_by(test: Test, numbers: NDArray[Any]) -> NDArray[np.bool_]:
     """The test of many numbers."""
     value: Any = test.value
     if test.op in ("in", "not_in"):
-        found = np.isin(numbers, np.asarray(value, np.float64))
+        found: NDArray[np.bool_] = np.isin(numbers, np.asarray(value, np.float64))
         return ~found if test.op == "not_in" else found
     if test.op == "between":
-        return (numbers >= value[0]) & (numbers <= value[1])
+        between: NDArray[np.bool_] = (numbers >= value[0]) & (numbers <= value[1])
+        return between
     compare = {
         "eq": np.equal,
         "ne": np.not_equal,

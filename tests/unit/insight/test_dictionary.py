@@ -100,9 +100,10 @@ def test_forgetting_that_was_interrupted_is_completed(tmp_path: Path, monkeypatc
     def stop(*_: object) -> None:
         raise OSError("the disk is gone")
 
-    with monkeypatch.context() as broken, pytest.raises(Unavailable, match="the disk is gone"):
+    with monkeypatch.context() as broken:
         broken.setattr("insight.dictionary._overwrite", stop)
-        dictionary.forget("ann")
+        with pytest.raises(Unavailable, match="the disk is gone"):
+            dictionary.forget("ann")
     assert b"ann" in _all_bytes(tmp_path)
     for each in (dictionary, UserDictionary(tmp_path)):
         assert each.numbers(pl.Series(["ann", "bob"])).to_list() == [None, 1]
@@ -117,9 +118,10 @@ def test_a_writer_that_fails_changes_nothing(tmp_path: Path, monkeypatch: Any) -
     def stop(*_: object) -> None:
         raise OSError("no space left")
 
-    with monkeypatch.context() as full, pytest.raises(Unavailable, match="no space left"):
+    with monkeypatch.context() as full:
         full.setattr("insight.dictionary.replace_head", stop)
-        dictionary.extend(pl.Series([10, 11, 12]))
+        with pytest.raises(Unavailable, match="no space left"):
+            dictionary.extend(pl.Series([10, 11, 12]))
     for each in (dictionary, UserDictionary(tmp_path)):
         assert each.users(each.all()).to_list() == [1, 2]
     dictionary.extend(pl.Series([7]))
