@@ -31,6 +31,7 @@ CASES: dict[str, Case] = {
     "nightly": nightly.CASE,
     "questions": questions.CASE,
     "scale": scale.CASE,
+    "sequence": sequence.CASE,
     "spark": spark.CASE,
     "windows": windows.CASE,
 }
