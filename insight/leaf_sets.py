@@ -116,6 +116,12 @@ class LeafSets:
             found |= fresh
         return found
 
+    def quick(self, leaf: Leaf) -> bool:
+        """Whether working it out for everyone is one scan of a file or two: no slower than of a sample."""
+        if isinstance(leaf, FieldTest):
+            return place_of(self.catalog, self.catalog.field_place(leaf.field)[0]).kind in ORDERED
+        return isinstance(leaf, EventTest) and self._in_slots(leaf)
+
     def prepare(self, leaves: Sequence[Leaf]) -> None:
         """Keeps those that are not known yet, table by table and so many at a time as memory holds."""
         missing = {leaf_id(leaf): leaf for leaf in leaves}

@@ -149,8 +149,8 @@ class Population:
     def estimate(
         self, wanted: Wanted, *, sample_above: int = SAMPLE_ABOVE, sample_size: int = SAMPLE
     ) -> Estimate:
-        """How many belong: from cached leaves, else counted, else (a universe above `sample_above`)
-        from about `sample_size` users chosen by hash, with Wilson's interval at 95 %."""
+        """How many belong: from cached leaves, else counted, else (a universe above `sample_above`, and a leaf
+        that is no plain scan) from about `sample_size` users chosen by hash, with Wilson's interval at 95 %."""
         begun = time.perf_counter()
         plan = self._plan(wanted)
         known = self._known(plan)
@@ -158,7 +158,8 @@ class Population:
         whole = any(
             isinstance(node, Linked) for each in (plan[0], *plan[1].values()) for node in parents_first(each)
         )
-        if not known and not whole and len(self.universe) > sample_above:
+        slow = any(not self._leaf_sets.quick(leaf) for leaf in self._needed(*plan))
+        if not known and slow and not whole and len(self.universe) > sample_above:
             every = math.ceil(len(self.universe) / sample_size)
             sample = Population(
                 self.catalog,

@@ -127,7 +127,8 @@ def test_an_estimate_says_how_it_was_made(catalog: Catalog) -> None:
 
 
 def test_a_sample_holds_the_truth_in_its_interval(catalog: Catalog) -> None:
-    wanted = {"rare": {"all": [OLD, BOUGHT]}, "common": {"not": {"all": [OLD, BOUGHT]}}}
+    recent = {"event": "order", "last": True, "newer_than": "7d"}
+    wanted = {"rare": {"all": [OLD, recent]}, "common": {"not": {"all": [OLD, recent]}}}
     for name, where in wanted.items():
         found = Population(catalog, AT, groups(**{name: where})).estimate(
             name, sample_above=100, sample_size=500
