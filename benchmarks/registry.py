@@ -14,6 +14,7 @@ from benchmarks import (
     nightly,
     questions,
     scale,
+    sequence,
     spark,
     windows,
 )

@@ -117,7 +117,8 @@ def run(size: int, seed: int, _seconds: float) -> list[Line]:
 
 CASE = Case(
     about="Visits of six steps in which guidance pays three steps later and an early coupon spoils the "
-    "margin. Ours is SquareCB with value-to-go; each contestant learns from the same uniform log, and its policy is then valued exactly.",
+    "margin. Ours is SquareCB with value-to-go; each contestant learns from the same uniform log, and its "
+    "policy is then valued exactly.",
     measure="worth of a session, in major units",
     sizes=(1_000, 3_000),
     smoke=150,
