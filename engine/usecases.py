@@ -77,7 +77,7 @@ def estimate(
 def select_group(
     workspace: Workspace,
     name: str,
-    out: str | None,
+    out: str | Path | None,
     as_of: str | None,
     entity: str = "user",
     via: tuple[str, ...] | None = None,
@@ -88,7 +88,8 @@ def select_group(
     """Writes the audience, in ids of `entity`, and its manifest; returns the manifest."""
     at = instant_of(workspace, as_of)
     if entity == "user":
-        return select_audience(workspace, name, out, at, fields, part_rows)
+        address = None if out is None else str(out)
+        return select_audience(workspace, name, address, at, fields, part_rows)
     if fields or part_rows is not None:
         raise BadInput("goes without --with and --part-rows", field="--as", value=entity)
     check_tags(workspace, name, at)

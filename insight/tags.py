@@ -13,7 +13,8 @@ tags that it uses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -139,10 +140,15 @@ def write_out(
 ) -> dict[str, Any]:
     """The condition with every tag as what it says. Raises NotFound for an unknown tag, BadInput for tags
     that refer to themselves in a circle, or for a test that does not suit the tag."""
-    size = 0
+    return _written(raw, tags, where, within, count())
+
+
+def _written(
+    raw: dict[str, Any], tags: Mapping[str, Tag], where: str, within: tuple[str, ...], parts: Iterator[int]
+) -> dict[str, Any]:
+    """`parts` counts what all of it comes to."""
 
     def say(node: Mapping[str, Any]) -> dict[str, Any]:
-        nonlocal size
         name, test = test_of(node, where)
         if name not in tags:
             raise NotFound("tag", name, tags, where=where, field="tag")
@@ -150,10 +156,10 @@ def write_out(
             circle = " → ".join([*within[within.index(name) :], name])
             raise BadInput(f"refers to itself: {circle}", where=f"tag {name}", field="tag", value=name)
         said = _condition(tags[name], test, where)
-        size += sum(1 for _ in nodes(said))
-        if size > MOST_NODES:
-            raise BadInput(f"has more than {MOST_NODES} parts", where=where, field="where")
-        return write_out(said, tags, f"tag {name}", (*within, name))
+        for _ in nodes(said):
+            if next(parts) >= MOST_NODES:
+                raise BadInput(f"has more than {MOST_NODES} parts", where=where, field="where")
+        return _written(said, tags, f"tag {name}", (*within, name), parts)
 
     return replaced(raw, say, where)
 
