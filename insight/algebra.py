@@ -46,6 +46,22 @@ def members_of(
     return _within(condition, None, sets, universe, through)
 
 
+def count_of(condition: Condition, sets: Mapping[str, BitMap], universe: BitMap, through: Through) -> int:
+    """How many fulfil it. The smallest of several leaves comes last and is only counted: while sets are still
+    large they stay plain bits, which are joined far faster than they are turned into lists."""
+    leaves = [part for part in condition.parts if _is_end(part)] if isinstance(condition, AllOf) else []
+    if not isinstance(condition, AllOf) or not leaves or len(condition.parts) < 2:
+        return len(members_of(condition, sets, universe, through))
+    last = min(leaves, key=lambda part: _size(part, sets))
+    rest = AllOf(parts=tuple(part for part in condition.parts if part is not last))
+    found = members_of(rest, sets, universe, through)
+    return int(found.intersection_cardinality(members_of(last, sets, universe, through)))
+
+
+def _is_end(node: Condition) -> bool:
+    return not isinstance(node, AllOf | AnyOf | Not | Linked)
+
+
 def _within(
     node: Condition, left: BitMap | None, sets: Mapping[str, BitMap], universe: BitMap, through: Through
 ) -> BitMap:

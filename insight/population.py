@@ -17,7 +17,7 @@ from datetime import datetime
 import polars as pl
 from pyroaring import BitMap
 
-from insight.algebra import members_of, set_name
+from insight.algebra import count_of, members_of, set_name
 from insight.catalog import Catalog
 from insight.compile import LeafCompiler
 from insight.condition_check import check_leaf, check_linked
@@ -149,8 +149,8 @@ class Population:
     def estimate(
         self, wanted: Wanted, *, sample_above: int = SAMPLE_ABOVE, sample_size: int = SAMPLE
     ) -> Estimate:
-        """How many belong: from cached leaves, else counted, else (a universe above `sample_above`, and a leaf
-        that is no plain scan) from about `sample_size` users chosen by hash, with Wilson's interval at 95 %."""
+        """How many belong: from cached leaves, else counted, else (a universe above `sample_above`, and a
+        leaf that is no plain scan) from about `sample_size` users by hash, with Wilson's interval at 95 %."""
         begun = time.perf_counter()
         plan = self._plan(wanted)
         known = self._known(plan)
@@ -176,7 +176,7 @@ class Population:
                     len(sample.members(wanted)), len(sample.universe), len(self.universe)
                 )
                 return Estimate(count=count, low=low, high=high, method="sampled", ms=_since(begun))
-        count = len(self._members(*plan))
+        count = self._count(*plan)
         method = "cached" if known else "exact"
         return Estimate(count=count, low=count, high=count, method=method, ms=_since(begun))
 
@@ -253,6 +253,12 @@ class Population:
 
     def _members(self, condition: Condition, below: dict[str, Condition]) -> BitMap:
         return self._algebra(condition, self._sets(condition, below))
+
+    def _count(self, condition: Condition, below: dict[str, Condition]) -> int:
+        if isinstance(condition, InGroup) and not self._is_pinned(condition.group):
+            condition = below[condition.group]
+            below = {name: each for name, each in below.items() if name in in_order(condition, self.groups)}
+        return count_of(condition, self._sets(condition, below), self.universe, self._through)
 
     def _sets(self, condition: Condition, below: dict[str, Condition]) -> dict[str, BitMap]:
         """Members of every leaf (by its id) and of every group (by `group NAME`) that is needed."""
