@@ -202,7 +202,7 @@ def test_tags_that_grow_without_end_are_refused() -> None:
         ({"where": COUNTED | {"where": {"tag": "x"}}}, "names a tag"),
         ({"where": {"tag": "x"}, "labels": BANDS}, "labels are for values"),
         ({"from": {"field": "a.b"}, "labels": [{"label": "x"}]}, "can only be the last"),
-        ({"from": {"field": "a.b"}, "labels": [*BANDS, BANDS[0]]}, "named twice"),
+        ({"from": {"field": "a.b"}, "labels": [BANDS[0], BANDS[0]]}, "named twice"),
         ({"from": {"field": "a.b"}, "labels": [THREE]}, "not a list of values"),
         ({"where": {"tag": "x"}, "expires": "soon"}, "is not a window"),
         ({"where": {"tag": "x"}, "schedule": "61 * * * *"}, "has no minute '61'"),
