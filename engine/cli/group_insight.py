@@ -140,6 +140,8 @@ def _overlap(found: dict[str, Any]) -> None:
 def _migration(found: dict[str, Any]) -> None:
     said = f"{found['users']:,} users on both days, {found['stayed']:.1%} stayed in their {found['by']}"
     say(f"{said}; {found['new']:,} new, {found['gone']:,} gone")
+    if not found["flows"]:
+        return
     table = _table("from", "to", "users", "of those there")
     for flow in found["flows"]:
         share = "–" if flow["share"] is None else f"{flow['share']:.1%}"
