@@ -49,7 +49,7 @@ class Learner(Policy, Protocol):
         ...
 
 
-class _Fixed:
+class _Unlearning:
     """Nothing is learned, so nothing is kept."""
 
     def learn(
@@ -66,7 +66,7 @@ class _Fixed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform(_Fixed):
+class Uniform(_Unlearning):
     """Every action alike: the log that teaches most and earns least."""
 
     @property
@@ -78,7 +78,23 @@ class Uniform(_Fixed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Greedy(_Fixed):
+class Fixed(_Unlearning):
+    """Always the same action; where it is not offered, the first."""
+
+    #: id of the action
+    action: str
+
+    @property
+    def name(self) -> str:
+        return f"fixed@{self.action}"
+
+    def distribution(self, context: Context, actions: Sequence[Action]) -> tuple[float, ...]:
+        always = next((place for place, each in enumerate(actions) if each.id == self.action), 0)
+        return tuple(float(place == always) for place in range(len(actions)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Greedy(_Unlearning):
     """The action of the highest value − cost, the first among equals; the rest share `epsilon`."""
 
     #: probability that is spread over all actions alike, 0 … 1; 0: the rule is fixed
@@ -98,6 +114,12 @@ class Greedy(_Fixed):
         best = max(range(len(actions)), key=lambda each: actions[each].value - actions[each].cost)
         share = self.epsilon / len(actions)
         return tuple(1 - self.epsilon + share if each == best else share for each in range(len(actions)))
+
+
+def with_floor(distribution: Sequence[float], epsilon: float) -> tuple[float, ...]:
+    """A share `epsilon` of it spread over all actions alike: none is below `epsilon` / their number."""
+    share = epsilon / len(distribution)
+    return tuple((1 - epsilon) * each + share for each in distribution)
 
 
 def checked(distribution: Sequence[float], count: int, name: str) -> tuple[float, ...]:

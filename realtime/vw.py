@@ -1,17 +1,20 @@
-"""The contextual bandit: SquareCB in Vowpal Wabbit. The only file that knows that vendor.
+"""The contextual bandit: SquareCB over a regression by Vowpal Wabbit. The only file that knows that vendor.
 
 SquareCB: Foster and Rakhlin, Beyond UCB: Optimal and Efficient Contextual Bandits with Regression
 Oracles, 2020. MTR, its regression on importance weights: Bietti, Agarwal, Langford, A Contextual
 Bandit Bake-off, 2021.
+
+The vendor predicts what an action will bring; the inverse gap weighting is done here, so that what an
+action costs, and the price of what it uses at this second, are exact and need not be learned.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -20,38 +23,56 @@ import vowpalwabbit
 
 from kernel.errors import BadInput, Unavailable
 from kernel.learning import Action
-from realtime.policy import Context, check_lesson
+from realtime.policy import Context, check_lesson, with_floor
+from realtime.tokens import SMALLEST, bounded, terms
 
-_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
-#: numbers beyond these sizes are taken for the largest, or for zero: squared products of two of them
-#: must fit in a 32-bit float, else one lesson (or one tiny number) turns the learner's weights to NaN
-_LARGEST, _SMALLEST = 1e6, 1e-6
-_MAGIC = b"growth-squarecb-1\n"
+_MAGIC = b"growth-squarecb-2\n"
 _DIGEST = 16
+#: texts of actions that are remembered
+_REMEMBERED = 1 << 12
 
 
 class SquareCB:
-    """Learns the expected cost (−reward) of user × action features; explores by inverse gap weighting.
+    """Learns the expected gain of user × action features; explores by inverse gap weighting.
 
-    Every action keeps at least `epsilon` / number of actions. One lock: the vendor holds the
-    interpreter's lock anyway, so scale by processes, each restoring what one learner saved.
+    The best action's gap to another, in units of the typical gain, times `gamma_scale` · √lessons: the
+    larger, the rarer the other. Every action keeps at least `epsilon` / number of actions. `memory`, in
+    lessons, is how far back it looks: older ones fade out, and exploring never ends. None: all count
+    alike, which is best while the world stays as it is.
+
+    One lock: the vendor holds the interpreter's lock anyway, so scale by processes, each restoring what
+    one learner saved.
     """
 
-    def __init__(self, *, epsilon: float = 0.05, gamma_scale: float = 10.0, bits: int = 18) -> None:
-        if not 0 < epsilon <= 1:
-            raise BadInput("is not within 0 (excluded) and 1", where="policy", field="epsilon", value=epsilon)
-        if not (math.isfinite(gamma_scale) and gamma_scale > 0):
-            raise BadInput("is not above 0", where="policy", field="gamma_scale", value=gamma_scale)
+    def __init__(
+        self,
+        *,
+        epsilon: float = 0.05,
+        gamma_scale: float = 10.0,
+        rate: float = 0.5,
+        memory: int | None = None,
+        bits: int = 18,
+    ) -> None:
+        for field, value, most in (
+            ("epsilon", epsilon, 1.0),
+            ("gamma_scale", gamma_scale, math.inf),
+            ("rate", rate, 10.0),
+        ):
+            if not (0 < value <= most and math.isfinite(value)):
+                raise BadInput(
+                    f"is not above 0 and at most {most:g}", where="policy", field=field, value=value
+                )
+        if memory is not None and memory < 1:
+            raise BadInput("is not above 0", where="policy", field="memory", value=memory)
         if not 10 <= bits <= 28:
             raise BadInput("is not within 10 and 28", where="policy", field="bits", value=bits)
-        self.epsilon = epsilon
-        self._arguments = (
-            f"--cb_explore_adf --squarecb --gamma_scale {gamma_scale:g} --epsilon {epsilon:g} "
-            f"--cb_type mtr --interactions ua -b {bits} --quiet"
-        )
+        self.epsilon, self.gamma_scale, self.memory = epsilon, gamma_scale, memory
+        fading = "" if memory is None else " --power_t 0"
+        self._arguments = f"--cb_adf --cb_type mtr --interactions ua -b {bits} -l {rate:g}{fading} --quiet"
         self._lock = Lock()
-        self._learned = 0
+        self._learned, self._square = 0, 0.0
         self._workspace = _open(self._arguments)
+        self._texts: dict[tuple[str, int], tuple[object, str]] = {}
 
     @property
     def name(self) -> str:
@@ -60,25 +81,31 @@ class SquareCB:
     def distribution(self, context: Context, actions: Sequence[Action]) -> tuple[float, ...]:
         if not actions:
             return ()
-        lines = _lines(context, actions)
+        lines = [_shared(context), *map(self._text, actions)]
         with self._lock:
-            raw = self._run(lines, learn=False)
-        # 32-bit floats: the sum is one to about 1e-7, and must be one to the last digit in the log
-        total = math.fsum(raw)
-        if len(raw) != len(actions) or not abs(total - 1) < 1e-4 or min(raw) < 0:
-            raise Unavailable(f"policy {self.name} gave no distribution over {len(actions)} actions")
-        return tuple(each / total for each in raw)
+            costs = self._run(lines, learn=False)
+            learned, square = self._learned, self._square
+        if len(costs) != len(actions) or not all(map(math.isfinite, costs)):
+            raise Unavailable(f"policy {self.name} gave no costs of {len(actions)} actions")
+        due = [cost + bounded(action.cost) for cost, action in zip(costs, actions, strict=True)]
+        typical = math.sqrt(square)
+        lessons = min(learned, self.memory or learned)
+        gamma = self.gamma_scale * math.sqrt(lessons) / max(typical, SMALLEST)
+        return with_floor(_inverse_gaps(due, gamma), self.epsilon)
 
     def learn(
         self, context: Context, actions: Sequence[Action], chosen: int, propensity: float, reward: float
     ) -> None:
+        """`reward` is net of the action's cost, which is known and not learned."""
         check_lesson(actions, chosen, propensity, reward)
-        lines = _lines(context, actions)
-        cost, likely = _bounded(-reward), max(_SMALLEST, propensity)
-        lines[1 + chosen] = f"0:{cost:.9g}:{likely:.9g} {lines[1 + chosen]}"
+        # the regression looks at the chosen action alone: the others need not be parsed
+        gain, likely = bounded(reward + actions[chosen].cost), max(SMALLEST, propensity)
+        lines = [_shared(context), f"0:{-gain:.9g}:{likely:.9g} {self._text(actions[chosen])}"]
         with self._lock:
             self._run(lines, learn=True)
             self._learned += 1
+            lessons = min(self._learned, self.memory or self._learned)
+            self._square += (gain * gain - self._square) / lessons
 
     def save(self) -> bytes:
         """The whole learner state, with a digest: the vendor reads damaged files without complaint."""
@@ -88,23 +115,38 @@ class SquareCB:
                 self._workspace.save(str(path))
             except RuntimeError as error:
                 raise Unavailable(f"the policy cannot be saved: {error}") from error
-            body = b"%d\n%s\n%s" % (self._learned, self._arguments.encode(), path.read_bytes())
+            head = {**self._parameters, "learned": self._learned, "square": self._square.hex()}
+            body = json.dumps(head).encode() + b"\n" + path.read_bytes()
         return _MAGIC + hashlib.blake2b(body, digest_size=_DIGEST).digest() + body
 
     def restore(self, state: bytes) -> None:
+        """Opened beside the one that answers, then swapped: deciding waits for neither."""
         head, body = state[: len(_MAGIC) + _DIGEST], state[len(_MAGIC) + _DIGEST :]
         if head != _MAGIC + hashlib.blake2b(body, digest_size=_DIGEST).digest():
             raise Unavailable("the policy's saved state is damaged, or not one of this policy")
-        learned, arguments, model = body.split(b"\n", 2)
-        if arguments.decode() != self._arguments:
-            raise Unavailable(f"the policy was saved with other parameters: {arguments.decode()}")
+        first, model = body.split(b"\n", 1)
+        saved = json.loads(first)
+        learned, square = saved.pop("learned"), float.fromhex(saved.pop("square"))
+        if saved != self._parameters:
+            told = ", ".join(f"{name} {value}" for name, value in saved.items())
+            raise Unavailable(f"the policy was saved with other parameters: {told}")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "state"
             path.write_bytes(model)
             fresh = _open(f"{self._arguments} -i {path}")
         with self._lock:
-            old, self._workspace, self._learned = self._workspace, fresh, int(learned)
+            old, self._workspace = self._workspace, fresh
+            self._learned, self._square = learned, square
             old.finish()
+
+    @property
+    def _parameters(self) -> dict[str, object]:
+        return {
+            "arguments": self._arguments,
+            "epsilon": self.epsilon,
+            "gamma_scale": self.gamma_scale,
+            "memory": self.memory,
+        }
 
     def _run(self, lines: list[str], *, learn: bool) -> list[float]:
         """Parses once, predicts or learns, and always gives the examples back, else memory leaks."""
@@ -120,6 +162,19 @@ class SquareCB:
         except RuntimeError as error:
             raise Unavailable(f"the policy does not answer: {error}") from error
 
+    def _text(self, action: Action) -> str:
+        """Remembered by the very features it was made from, which copies at other prices share."""
+        key = (action.id, id(action.features))
+        known = self._texts.get(key)
+        if known is not None and known[0] is action.features:
+            return known[1]
+        text = f"|a {_tokens(terms([('id', action.id), *action.features.items()]))}"
+        if len(text) < 1000:
+            if len(self._texts) >= _REMEMBERED:
+                self._texts.clear()
+            self._texts[key] = (action.features, text)
+        return text
+
 
 def _open(arguments: str) -> Any:
     try:
@@ -128,45 +183,20 @@ def _open(arguments: str) -> Any:
         raise Unavailable(f"the policy does not start: {error}") from error
 
 
-def _lines(context: Context, actions: Sequence[Action]) -> list[str]:
-    shared = " ".join(_features(context.items()))
-    return [
-        f"shared |u {shared}",
-        *(f"|a {' '.join(_features([('id', each.id), *each.features.items()]))}" for each in actions),
-    ]
+def _inverse_gaps(costs: Sequence[float], gamma: float) -> list[float]:
+    """P = 1 / (k + gamma · gap) for each but the cheapest, which gets the rest."""
+    best = min(range(len(costs)), key=costs.__getitem__)
+    least, count = costs[best], len(costs)
+    shares = [1 / (count + gamma * (cost - least)) for cost in costs]
+    shares[best] = 0.0
+    shares[best] = 1 - math.fsum(shares)
+    return shares
 
 
-def _features(pairs: Iterable[tuple[object, object]]) -> Iterable[str]:
-    """Each name and value as one token of the vendor's text, in which space, newline, `:` and `|` rule.
-
-    A finite number is `name=:number`; anything else is a category, `name=value`. What is not plain
-    is replaced by its hash. None, which says nothing, is left out.
-    """
-    for name, value in pairs:
-        if value is None:
-            continue
-        number = _number(value)
-        if number is None:
-            yield f"{_token(name)}={_token(value)}"
-        else:
-            yield f"{_token(name)}=:{number:.7g}"
+def _shared(context: Context) -> str:
+    return f"shared |u {_tokens(terms(context.items()))}"
 
 
-def _number(value: object) -> float | None:
-    """`value` as a number that a 32-bit float can square; None when it is none, or not finite."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return _bounded(value)
-
-
-def _bounded(number: float) -> float:
-    return 0.0 if abs(number) < _SMALLEST else float(max(-_LARGEST, min(_LARGEST, number)))
-
-
-def _token(text: object) -> str:
-    text = str(text)
-    if _PLAIN.fullmatch(text):
-        return text
-    return "#" + hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+def _tokens(found: Sequence[tuple[str, float | None]]) -> str:
+    """Categories as `name=value`, numbers as `name=:number`."""
+    return " ".join([each if number is None else f"{each}=:{number:.7g}" for each, number in found])

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import math
+import pkgutil
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import realtime
 from kernel.errors import BadInput, Unavailable
 from kernel.learning import Action
-from realtime.policy import Greedy, Learner, Uniform, checked, draw
+from realtime.outcomes import family
+from realtime.policies import POLICIES as MAKERS
+from realtime.policy import Learner, checked, draw
+from realtime.sequence import Sequential
 from realtime.vw import SquareCB
 
-#: how each is made, and the probability that it spreads over all actions
+#: parameters of each, and the probability that it spreads over all actions
+PARAMETERS: dict[str, list[tuple[dict[str, Any], float]]] = {
+    "uniform": [({}, 1.0)],
+    "greedy": [({}, 0.05), ({"epsilon": 0.0}, 0.0)],
+    "fixed": [({"action": "a1"}, 0.0)],
+    "squarecb": [({"bits": 14}, 0.05), ({"bits": 14, "memory": 50, "epsilon": 0.2}, 0.2)],
+    "thompson": [({"dimensions": 64}, 0.05), ({"dimensions": 64, "memory": 50, "seed": 3}, 0.05)],
+}
 POLICIES: dict[str, tuple[Callable[[], Learner], float]] = {
-    "uniform": (Uniform, 1.0),
-    "greedy": (Greedy, 0.05),
-    "fixed rule": (lambda: Greedy(epsilon=0.0), 0.0),
-    "squarecb": (lambda: SquareCB(bits=14), 0.05),
+    " ".join([name, *(f"{key}={value}" for key, value in given.items())]): (partial(make, **given), floor)
+    for name, make in MAKERS.items()
+    for given, floor in PARAMETERS[name]
+} | {
+    "sequential": (
+        lambda: Sequential(SquareCB(bits=14), lambda _context, actions: [len(each.id) for each in actions]),
+        0.05,
+    )
 }
 ACTIONS = tuple(
     Action(id=f"a{number}", features={"colour": "red", "size": number}, value=number % 3, cost=0.1)
@@ -48,6 +67,26 @@ def make(made: tuple[Callable[[], Learner], float]) -> Callable[[], Learner]:
 @pytest.fixture
 def floor(made: tuple[Callable[[], Learner], float]) -> float:
     return made[1]
+
+
+def test_every_policy_of_the_room_is_held_to_these_laws() -> None:
+    modules = [
+        importlib.import_module(f"realtime.{each.name}") for each in pkgutil.iter_modules(realtime.__path__)
+    ]
+    classes = {each for module in modules for _, each in inspect.getmembers(module, inspect.isclass)}
+    found = {
+        each
+        for each in classes
+        if each.__module__.startswith("realtime.")
+        and hasattr(each, "distribution")
+        and not getattr(each, "_is_protocol", False)
+    }
+    assert found == {*MAKERS.values(), Sequential}
+
+
+def test_a_policy_is_found_by_the_name_that_it_decides_under() -> None:
+    for name, make in MAKERS.items():
+        assert family(make(**PARAMETERS[name][0][0]).name) == name
 
 
 def teach(policy: Learner, rounds: int = 200) -> Learner:

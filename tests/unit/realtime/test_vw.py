@@ -45,13 +45,21 @@ def test_a_vanishing_propensity_weighs_a_million_at_most() -> None:
 
 
 def test_a_state_of_other_parameters_is_refused() -> None:
-    with pytest.raises(Unavailable, match=r"saved with other parameters: .*--epsilon 0\.2"):
+    with pytest.raises(Unavailable, match=r"saved with other parameters: .*epsilon 0\.2"):
         SquareCB(bits=12).restore(SquareCB(bits=12, epsilon=0.2).save())
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epsilon": 0.0}, {"epsilon": 1.1}, {"gamma_scale": 0.0}, {"gamma_scale": float("nan")}, {"bits": 40}],
+    [
+        {"epsilon": 0.0},
+        {"epsilon": 1.1},
+        {"gamma_scale": 0.0},
+        {"gamma_scale": float("nan")},
+        {"bits": 40},
+        {"rate": 0.0},
+        {"memory": 0},
+    ],
 )
 def test_a_parameter_of_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInput, match=next(iter(wrong))):
