@@ -27,8 +27,8 @@ Floats = NDArray[np.float64]
 _TREES = {
     "num_leaves": 15,
     "learning_rate": 0.1,
-    "min_data_in_leaf": 20,
-    "min_data_per_group": 20,
+    "min_data_in_leaf": 40,
+    "min_data_per_group": 40,
     "cat_smooth": 5.0,
     "cat_l2": 1.0,
     "lambda_l2": 1.0,

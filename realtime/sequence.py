@@ -10,6 +10,8 @@ from kernel.errors import Unavailable
 from kernel.learning import Action
 from realtime.policy import Context, Learner
 
+#: the feature of an action that tells a learner its future worth, in major units
+WORTH = "session.worth"
 _MAGIC = b"growth-sequential-1\n"
 
 
@@ -25,7 +27,8 @@ class FutureWorth(Protocol):
 class Sequential:
     """A learner that sees, and learns, immediate reward + future worth; otherwise it is that learner.
 
-    What it decides by: each action's value has its future worth added. What it learns: the reward that
+    What it decides by: each action's value has its future worth added, and a feature tells it, so that
+    a linear learner can follow a worth that is not linear in the context. What it learns: the reward that
     came, plus the future worth of what was chosen. Worth counts from the average of the actions that
     are offered together: what they share decides nothing, and would drown what they differ in. (One
     step of approximate policy iteration whose critic is `worth`: Sutton and others, Policy Gradient
@@ -73,6 +76,8 @@ class Sequential:
 
 def _added(actions: Sequence[Action], later: Sequence[float]) -> list[Action]:
     return [
-        each.model_copy(update={"value": each.value + more})
+        each.model_copy(
+            update={"value": each.value + more, "features": {**each.features, WORTH: more}},
+        )
         for each, more in zip(actions, later, strict=True)
     ]

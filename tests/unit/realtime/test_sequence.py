@@ -12,7 +12,7 @@ import pytest
 from kernel.errors import BadInput, Unavailable
 from kernel.learning import Action, Decision
 from realtime.policy import Greedy
-from realtime.sequence import Sequential
+from realtime.sequence import WORTH, Sequential
 from realtime.sessions import STAGE, STEP, SessionStep, placed, sessions_of
 from realtime.vw import SquareCB
 
@@ -80,6 +80,7 @@ def test_future_worth_joins_the_value_and_turns_the_choice() -> None:
     policy = Sequential(greedy, worth)
     assert policy.distribution({}, ACTIONS) == (0.0, 1.0)
     assert [each.value for each in policy.credited({}, ACTIONS)] == [0.0, 1.5]
+    assert [each.features[WORTH] for each in policy.credited({}, ACTIONS)] == [-1.0, 1.0]
     assert policy.distribution({}, ()) == ()
 
 
