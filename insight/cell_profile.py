@@ -18,6 +18,7 @@ PRIOR_USERS = 10
 WORTH_TELLING, MOST_TOLD = 0.2, 5
 #: no more is said of a ratio than that it is beyond this
 LARGEST_RATIO = 99.0
+_IN_SENTENCES = ("rhythm_days", "recency_days", "spend", "per_week", "basket")
 _WHO = {
     Stage.PROSPECT: "Known, and have not bought yet",
     Stage.NEW: "First purchases only lately",
@@ -33,15 +34,17 @@ _Numbers = NDArray[np.float64]
 
 
 def derive_profiles(
-    cells: pl.DataFrame, traits: pl.DataFrame, labels: Mapping[str, str]
+    cells: pl.DataFrame, traits: pl.DataFrame | pl.LazyFrame, labels: Mapping[str, str]
 ) -> dy.DataFrame[CellProfiles]:
     """kernel.people.CellProfiles, largest cell first.
 
     `cells`: kernel.people.Cells; `traits`: a row for each row of `cells`, in that order, a numeric
-    column for each of `labels` (column → words), NULL where unknown. `apart` gives the ratio of the
+    column for each of `labels` (column → words), NULL where unknown; of a lazy frame one column is read at
+    a time. `apart` gives the ratio of the
     cell's mean to the mean of all other users (for a 0/1 column, of shares), the largest shrunk
     standardised difference first.
     """
+    lazy = traits.lazy()
     sizes = (
         cells.group_by("cell")
         .agg(
@@ -57,11 +60,12 @@ def derive_profiles(
     group = number.to_numpy().astype(np.int64)
     found: list[list[tuple[float, str]]] = [[] for _ in range(sizes.height)]
     for column, label in labels.items():
-        values = traits[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        values = lazy.select(column).collect()[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
         for i, effect, ratio in _differences(values, group, sizes.height):
             found[i].append((effect, _told(label, ratio)))
     apart = ["; ".join(words for _, words in sorted(each, key=_strength)[:MOST_TOLD]) for each in found]
-    sentences = _sentences(sizes, cells.select("cell").hstack(traits.drop("user")))
+    told = [name for name in _IN_SENTENCES if name in lazy.collect_schema()]
+    sentences = _sentences(sizes, cells.select("cell").hstack(lazy.select(told).collect()))
     return CellProfiles.validate(
         sizes.with_columns(
             description=pl.Series(sentences, dtype=pl.String),

@@ -7,6 +7,7 @@ make a character. Money is summed as whole ten-thousandths: exact, and the same 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -30,6 +31,21 @@ _SCALE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
+class Usual:
+    """What everybody does together, toward which those of whom little is known are drawn."""
+
+    #: sums over all baskets: baskets, amount, discount, weekend, evening
+    totals: Mapping[str, float]
+    #: gaps between baskets, and the weeks that they took
+    gaps: float
+    weeks: float
+    #: spend where the category is known
+    spent: float
+    #: largest category → spend
+    categories: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Traits:
     """One row a buyer, sorted by user, and which columns there are."""
 
@@ -38,6 +54,7 @@ class Traits:
     frame: pl.DataFrame
     #: column → label, in order of spend
     categories: dict[str, str]
+    usual: Usual
 
 
 def readable(category: str) -> str:
@@ -48,8 +65,11 @@ def readable(category: str) -> str:
     return " ".join(words) or category
 
 
-def derive_traits(*, purchases: pl.DataFrame, as_of: datetime, zone: ZoneInfo) -> Traits:
-    """Traits of everyone who bought by `as_of`. Raises BadInput for an amount that is no number."""
+def derive_traits(
+    *, purchases: pl.DataFrame, as_of: datetime, zone: ZoneInfo, usual: Usual | None = None
+) -> Traits:
+    """Traits of everyone who bought by `as_of`. `usual`: that of everybody, where `purchases` are those of
+    some; else it is learnt from them. Raises BadInput for an amount that is no number."""
     lines = _lines(purchases, as_of)
     baskets = _baskets(lines, zone)
     frame = baskets.group_by("user").agg(
@@ -60,15 +80,14 @@ def derive_traits(*, purchases: pl.DataFrame, as_of: datetime, zone: ZoneInfo) -
         pl.col("evening").sum(),
         (pl.col("at").max() - pl.col("at").min()).dt.total_microseconds().alias("span"),
     )
-    total = {
-        name: float(frame[name].sum()) for name in ("baskets", "amount", "discount", "weekend", "evening")
-    }
+    spent = _spent(lines) if "category" in purchases.columns else None
+    usual = usual or _usual(frame, spent)
+    total = usual.totals
     count = max(total["baskets"], 1.0)
     usual_basket = total["amount"] / count
     # a user with n baskets shows n − 1 gaps in the span between the first and the last
     weeks, gaps = pl.col("span") / (7 * 86_400_000_000), pl.col("baskets") - 1
-    seen_weeks, seen_gaps = float(frame["span"].sum() / (7 * 86_400_000_000)), float(count - frame.height)
-    pace = seen_gaps / seen_weeks if seen_weeks > 0 and seen_gaps > 0 else 1.0
+    pace = usual.gaps / usual.weeks if usual.weeks > 0 and usual.gaps > 0 else 1.0
     prior, n = PRIOR_BASKETS, pl.col("baskets")
     exprs = [
         ((pl.col("amount") + prior * usual_basket) / (n + prior) / _SCALE).alias("basket"),
@@ -77,8 +96,8 @@ def derive_traits(*, purchases: pl.DataFrame, as_of: datetime, zone: ZoneInfo) -
     ]
     if total["discount"] > 0:
         gross = pl.col("amount").clip(0) + pl.col("discount")
-        usual = (max(total["amount"], 0.0) + total["discount"]) / count
-        drawn = (pl.col("discount") + prior * total["discount"] / count) / (gross + prior * usual)
+        whole = (max(total["amount"], 0.0) + total["discount"]) / count
+        drawn = (pl.col("discount") + prior * total["discount"] / count) / (gross + prior * whole)
         exprs.append(drawn.alias("discount"))
     frame = frame.select("user", "baskets", *exprs)
     if "place" in purchases.columns:
@@ -86,10 +105,30 @@ def derive_traits(*, purchases: pl.DataFrame, as_of: datetime, zone: ZoneInfo) -
             pl.col("place").drop_nulls().n_unique().cast(pl.Float64).alias("places")
         )
         frame = frame.join(places, on="user", how="left")
-    mix, categories = _mix(lines, count) if "category" in purchases.columns else (None, {})
-    if mix is not None:
-        frame = frame.join(mix, on="user", how="left")
-    return Traits(frame=frame.sort("user"), categories=categories)
+    if spent is not None and usual.spent:
+        frame = frame.join(_mix(spent, usual, count), on="user", how="left")
+    categories = {f"mix:{category}": readable(category) for category in usual.categories}
+    return Traits(frame=frame.sort("user"), categories=categories, usual=usual)
+
+
+def _usual(frame: pl.DataFrame, spent: pl.DataFrame | None) -> Usual:
+    names = ("baskets", "amount", "discount", "weekend", "evening")
+    total = {name: float(frame[name].sum()) for name in names}
+    everything, categories = 0.0, dict[str, int]()
+    if spent is not None:
+        totals = spent.group_by("category").agg(pl.col("amount").sum())
+        everything = float(totals["amount"].sum())
+        largest = totals.filter(pl.col("amount") >= LEAST_SHARE * everything).sort(
+            ["amount", "category"], descending=[True, False]
+        )
+        categories = dict(largest.head(MOST_CATEGORIES).select("category", "amount").iter_rows())
+    return Usual(
+        totals=total,
+        gaps=float(max(total["baskets"], 1.0) - frame.height),
+        weeks=float(frame["span"].sum() / (7 * 86_400_000_000)),
+        spent=everything,
+        categories=categories if everything else {},
+    )
 
 
 def _lines(purchases: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
@@ -117,36 +156,30 @@ def _baskets(lines: pl.DataFrame, zone: ZoneInfo) -> pl.DataFrame:
     )
 
 
-def _mix(lines: pl.DataFrame, baskets: float) -> tuple[pl.DataFrame | None, dict[str, str]]:
-    """user and a share of spend for each of the largest categories, or nothing where none is known."""
-    spent = (
+def _spent(lines: pl.DataFrame) -> pl.DataFrame:
+    """user, category, amount: spend of each user in each category that is known."""
+    return (
         lines.filter(pl.col("category").is_not_null() & (pl.col("amount") > 0))
         .with_columns(category=pl.col("category").cast(pl.String))
         .group_by("user", "category")
         .agg(pl.col("amount").sum())
     )
-    totals = spent.group_by("category").agg(pl.col("amount").sum())
-    everything = float(totals["amount"].sum())
-    if not everything:
-        return None, {}
-    largest = (
-        totals.filter(pl.col("amount") >= LEAST_SHARE * everything)
-        .sort(["amount", "category"], descending=[True, False])
-        .head(MOST_CATEGORIES)
-    )
-    labels = {f"mix:{category}": readable(category) for category in largest["category"]}
-    usual = PRIOR_BASKETS * everything / baskets
+
+
+def _mix(spent: pl.DataFrame, usual: Usual, baskets: float) -> pl.DataFrame:
+    """user and a share of spend for each of the largest categories."""
+    drawn = PRIOR_BASKETS * usual.spent / baskets
     wide = spent.group_by("user").agg(
         pl.col("amount").sum().alias("all"),
         *(
             pl.col("amount").filter(pl.col("category") == category).sum().alias(f"mix:{category}")
-            for category in largest["category"]
+            for category in usual.categories
         ),
     )
     shares = [
-        ((pl.col(f"mix:{category}") + usual * amount / everything) / (pl.col("all") + usual)).alias(
+        ((pl.col(f"mix:{category}") + drawn * amount / usual.spent) / (pl.col("all") + drawn)).alias(
             f"mix:{category}"
         )
-        for category, amount in largest.select("category", "amount").rows()
+        for category, amount in usual.categories.items()
     ]
-    return wide.select("user", *shares), labels
+    return wide.select("user", *shares)

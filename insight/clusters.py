@@ -17,6 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from insight.cluster_choice import TRIED, find_clusters, nearest
+from insight.cluster_match import carried_names, match_centres, moved
 from insight.cluster_names import name_clusters, set_apart
 
 #: the cluster of users who never bought
@@ -90,11 +91,13 @@ def derive_clusters(
     max_clusters: int,
     seed: int,
     model: ClusterModel | None = None,
+    before: ClusterModel | None = None,
 ) -> Clusters:
     """Every user of `users` in one cluster; those without a row in `traits` in `no purchases yet`.
 
     `traits`: one row a buyer, sorted by user, of cell_traits and cell_sociology; `labels`: column →
-    words. With `model` nothing is learnt: users are assigned to its clusters.
+    words. With `model` nothing is learnt: users are assigned to its clusters. With `before` new clusters
+    are found, and those that are the same as one of `before` have its name (cluster_match).
     """
     tried = pl.DataFrame(schema=TRIED)
     shown = traits.drop("user", "baskets")
@@ -104,7 +107,10 @@ def derive_clusters(
         bare = ClusterModel(axes=axes, centres=centres, names=tuple(str(i) for i in range(len(centres))))
         found = bare.assign(traits)
         effects = [set_apart(shown, found, i) for i in range(len(centres))]
-        model = ClusterModel(axes=axes, centres=centres, names=tuple(name_clusters(effects, labels)))
+        names = tuple(name_clusters(effects, labels))
+        if before is not None:
+            names = _carried(names, bare, before)
+        model = ClusterModel(axes=axes, centres=centres, names=names)
     found = model.assign(traits)
     members = (
         users.select("user")
@@ -132,6 +138,14 @@ def derive_clusters(
         .sort(["size", "cluster"], descending=[True, False])
     )
     return Clusters(members=members, facts=facts, tried=tried, model=model)
+
+
+def _carried(names: tuple[str, ...], bare: ClusterModel, before: ClusterModel) -> tuple[str, ...]:
+    now = np.array(bare.centres).reshape(len(names), -1)
+    then = np.array(before.centres).reshape(len(before.names), -1)
+    # without any trait that differs there is one cluster, and nothing to compare
+    then = moved(then, before.axes, bare.axes) if bare.axes else np.zeros((len(then), now.shape[1]))
+    return carried_names(names, before.names, match_centres(then, now).same)
 
 
 def _axes(traits: pl.DataFrame, sociology: tuple[str, ...]) -> tuple[Axis, ...]:

@@ -84,27 +84,22 @@ class Rhythm:
 
 
 def derive_stages(
-    *, users: pl.DataFrame, purchases: pl.DataFrame, as_of: datetime, zone: ZoneInfo
+    *,
+    users: pl.DataFrame,
+    purchases: pl.DataFrame,
+    as_of: datetime,
+    zone: ZoneInfo,
+    rhythm: Rhythm | None = None,
 ) -> pl.DataFrame:
     """One row a user of `users`, sorted: user, stage, late (P(gap > silence), NULL without a rhythm),
     rhythm_days (median gap), recency_days (since the last purchase), tenure_days, purchase_days.
 
-    `purchases` after `as_of` are not looked at; days are calendar days of `zone`.
+    `purchases` after `as_of` are not looked at; days are calendar days of `zone`. `rhythm`: that of
+    everybody, where these users are only some; else it is learnt from them.
     """
     days = _days(purchases, as_of, zone)
-    history = days.group_by("user", maintain_order=True).agg(
-        pl.col("at").last(),
-        pl.col("began").first(),
-        pl.len().alias("purchase_days"),
-        pl.col("gap").count().alias("count"),
-        pl.col("gap").sum().alias("total"),
-        (pl.col("gap") ** 2).sum().alias("squares"),
-        pl.col("gap").tail(RECENT_GAPS).mean().alias("recent"),
-    )
-    history = history.with_columns(
-        _since("at", as_of).alias("recency_days"), _since("began", as_of).alias("tenure_days")
-    )
-    rhythm = learn_rhythm(history)
+    history = _history(days, as_of)
+    rhythm = rhythm or learn_rhythm(history)
     if rhythm is None:
         nothing = pl.lit(None, pl.Float64)
         staged = history.with_columns(
@@ -121,6 +116,27 @@ def derive_stages(
             pl.col("purchase_days").fill_null(0).cast(pl.Int64),
         )
         .sort("user")
+    )
+
+
+def population_rhythm(*, purchases: pl.DataFrame, as_of: datetime, zone: ZoneInfo) -> Rhythm | None:
+    """The rhythm of everybody who bought by `as_of`; None if nobody has a gap."""
+    return learn_rhythm(_history(_days(purchases, as_of, zone), as_of))
+
+
+def _history(days: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+    """One row a user, in order of the first day: ends and sums of the own gaps."""
+    history = days.group_by("user", maintain_order=True).agg(
+        pl.col("at").last(),
+        pl.col("began").first(),
+        pl.len().alias("purchase_days"),
+        pl.col("gap").count().alias("count"),
+        pl.col("gap").sum().alias("total"),
+        (pl.col("gap") ** 2).sum().alias("squares"),
+        pl.col("gap").tail(RECENT_GAPS).mean().alias("recent"),
+    )
+    return history.with_columns(
+        _since("at", as_of).alias("recency_days"), _since("began", as_of).alias("tenure_days")
     )
 
 
