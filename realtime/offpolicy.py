@@ -30,6 +30,8 @@ __all__ = ["ESTIMATORS", "Floats", "Integers", "LoggedChoices", "OffPolicy", "Sc
 ESTIMATORS = ("ips", "snips", "dm", "dr", "switch")
 #: below this part of the log, or this many decisions, in effect, the intervals are not to be trusted
 _THIN_SHARE, _THIN_COUNT = 0.05, 100
+#: penalties of what sets an action apart, in decisions; the log itself says which
+_RIDGES = (3.0, 30.0, 300.0, 3000.0)
 #: weights beyond which SwitchDR may trust the reward model alone, the lowest first
 _SWITCHES = (0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0)
 
@@ -114,10 +116,11 @@ class Scores:
 
 
 def evaluate(
-    log: LoggedChoices, *, level: float = 0.95, ridge: float = 10.0, resamples: int = 0, seed: int = 1
+    log: LoggedChoices, *, level: float = 0.95, ridge: float | None = None, resamples: int = 0, seed: int = 1
 ) -> OffPolicy:
     """Normal intervals at `level`; with `resamples`, percentiles of as many bootstrapped means instead.
 
+    `ridge`: decisions of an action that weigh as much as those of all others; None: what foretells best.
     DM's interval covers the noise of its regression, not the bias of its form. The bootstrap draws
     decisions anew, and leaves the reward model and the point of switching as they are.
     """
@@ -145,8 +148,10 @@ def evaluate(
     )
 
 
-def scores(log: LoggedChoices, *, ridge: float = 10.0) -> Scores:
+def scores(log: LoggedChoices, *, ridge: float | None = None) -> Scores:
     """What `evaluate` averages; of two policies on one log their difference can be taken row by row."""
+    if ridge is None:
+        ridge = _steadiest(log)
     if not (math.isfinite(ridge) and ridge > 0):
         raise BadInput("is not above 0", field="ridge", value=ridge)
     rows = np.arange(len(log.rewards))
@@ -184,17 +189,32 @@ def _noise(model: RewardModel, log: LoggedChoices, corrected: Floats, residuals:
     return np.asarray(noise - noise.mean())
 
 
+def _steadiest(log: LoggedChoices) -> float:
+    """The penalty under which each half of the log foretells the other best."""
+    return min(_RIDGES, key=lambda ridge: float(((log.rewards - _foretold(log, ridge)) ** 2).sum()))
+
+
+def _foretold(log: LoggedChoices, ridge: float) -> Floats:
+    rows = np.arange(len(log.rewards))
+    return np.asarray(_other_half(log, ridge)[rows, log.chosen])
+
+
 def _cross_fitted(log: LoggedChoices, weights: Floats, ridge: float) -> tuple[Floats, Floats]:
-    """For each decision the model's expectation under the target and the weighted residual, the model
-    fitted on the other half (even and odd rows)."""
-    rows = np.arange(len(weights))
-    predicted = np.zeros_like(log.target)
-    for half in (0, 1):
-        here = rows % 2 == half
-        model = fit(log.contexts[~here], log.chosen[~here], log.rewards[~here], log.target.shape[1], ridge)
-        predicted[here] = model.predict(log.contexts[here])
-    residuals = log.rewards - predicted[rows, log.chosen]
+    """For each decision the model's expectation under the target and the weighted residual."""
+    predicted = _other_half(log, ridge)
+    residuals = log.rewards - predicted[np.arange(len(weights)), log.chosen]
     return np.asarray((log.target * predicted).sum(axis=1)), np.asarray(weights * residuals)
+
+
+def _other_half(log: LoggedChoices, ridge: float) -> Floats:
+    """n × k predictions, each by the model of the other half (even and odd rows)."""
+    odd = np.arange(len(log.rewards)) % 2 == 1
+    predicted = np.zeros_like(log.target)
+    for here in (odd, ~odd):
+        there = ~here
+        model = fit(log.contexts[there], log.chosen[there], log.rewards[there], log.target.shape[1], ridge)
+        predicted[here] = model.predict(log.contexts[here])
+    return predicted
 
 
 def _switch(weights: Floats, corrections: Floats) -> float:
