@@ -18,6 +18,7 @@ import polars as pl
 from pyroaring import BitMap
 
 from insight.algebra import count_of, members_of, set_name
+from insight.blocks import LARGE, Laid, countable
 from insight.catalog import Catalog
 from insight.compile import LeafCompiler
 from insight.condition_check import check_leaf, check_linked
@@ -120,6 +121,7 @@ class Population:
         self._leaf_sets = LeafSets(catalog, self.as_of, self.dictionary, self._cache, self.sources, every)
         self._everyone = self._leaf_sets.everyone
         self._bound: OrderedDict[str, tuple[Told, BitMap]] = OrderedDict()
+        self._laid = Laid()
         self.merges = merges
         self._merged = Renumbered.of(merges, self.dictionary.numbers)
         self._circles: dict[tuple[str, ...], Circles] = {}
@@ -258,7 +260,12 @@ class Population:
         if isinstance(condition, InGroup) and not self._is_pinned(condition.group):
             condition = below[condition.group]
             below = {name: each for name, each in below.items() if name in in_order(condition, self.groups)}
-        return count_of(condition, self._sets(condition, below), self.universe, self._through)
+        sets = self._sets(condition, below)
+        if len(self.universe) >= LARGE and countable(condition):
+            found = self._laid.count(condition, sets, self.universe)
+            if found is not None:
+                return found
+        return count_of(condition, sets, self.universe, self._through)
 
     def _sets(self, condition: Condition, below: dict[str, Condition]) -> dict[str, BitMap]:
         """Members of every leaf (by its id) and of every group (by `group NAME`) that is needed."""
