@@ -10,6 +10,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
 
+import polars as pl
 from pyroaring import BitMap
 
 from engine.day import population
@@ -52,7 +53,7 @@ class AudienceService:
         self._merged: frozenset[int | str] = frozenset()
         real_time = real_time_events(self._catalog)
         self.layer = SpeedLayer(
-            self._catalog, self._log, real_time=real_time, number=self._number, clock=workspace.clock
+            self._catalog, self._log, real_time=real_time, numbers=self._numbers, clock=workspace.clock
         )
         self.membership = Membership(
             workspace.groups,
@@ -275,14 +276,13 @@ class AudienceService:
         self._people = People(dictionary=dictionary, merged=merged, forgotten=dictionary.forgotten)
         return self._people
 
-    def _number(self, user: User) -> int | None:
+    def _numbers(self, users: Sequence[User]) -> Sequence[int | None]:
         """For the speed layer; merged people stay as of the batch, which alone knows all their lines."""
-        if self._people is None or user in self._merged:
-            return None
-        try:
-            return self._people.dictionary.position(user)
-        except NotFound:
-            return None
+        if self._people is None:
+            return [None] * len(users)
+        kind = pl.Int64 if self.door.whole_users else pl.String
+        found = self._people.dictionary.numbers(pl.Series(users, dtype=kind)).to_list()
+        return [None if user in self._merged else n for user, n in zip(users, found, strict=True)]
 
     def _members(self, as_of: datetime, nodes: Sequence[Condition]) -> list[BitMap]:
         people = population(self._space, as_of)

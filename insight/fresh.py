@@ -10,6 +10,8 @@ was calculated. Whoever loads the sources promises that; where it takes them lon
 event that is late, sent again or out of order is a line like any other: nothing is added up, everything is
 evaluated anew, so the order of arrival cannot matter.
 
+Users are evaluated thousands at a time: their lines in columns, each leaf once for all groups that it is in.
+
 Memory: the log's open events, the touched users' lines (forgotten when they are too many, and read again),
 and two bitmaps a group. When open events reach `most_events`, more are refused as Unavailable, none dropped.
 After a restart the state is made again from the log.
@@ -17,26 +19,36 @@ After a restart the state is made again from the log.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
-from threading import RLock
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from threading import Lock, RLock
 from typing import Protocol
 
+import numpy as np
+import polars as pl
+from pyroaring import BitMap
+
 from insight.catalog import Catalog
+from insight.fresh_batch import Batch, Lines, Truths, Whole, micros
 from insight.fresh_events import EventDoor, Fresh, Logged
 from insight.fresh_groups import FreshGroup, Overlay
-from insight.fresh_history import Histories, History, User, merged
-from insight.fresh_leaves import EventLeaf, depths, edges, holds
+from insight.fresh_history import User, versions_of
+from insight.fresh_leaves import EventLeaf, depths, edges
+from insight.fresh_lines import Known, Sent, merged, moved
 from kernel.clock import Clock
 from kernel.errors import NotFound, Unavailable
 
 SETTLES = timedelta(hours=1)
 MOST_EVENTS, MOST_LINES = 1_000_000, 2_000_000
-#: events read from the log, and users evaluated, in one go
-_PAGE, _USERS = 10_000, 500
+#: events read from the log in one go
+_PAGE = 32_768
 _TINY = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NEVER = 2**63 - 1
+#: instants as microseconds: (as_of, calculated_at less the time in which events settle)
+Cut = tuple[int, int]
 
 
 class Log(Protocol):
@@ -49,17 +61,62 @@ class Log(Protocol):
         *,
         occurred_after: datetime,
         received_after: datetime,
+        after: int,
         until: int,
         limit: int,
     ) -> Sequence[Logged]: ...
     def last(self) -> int: ...
 
 
-class SpeedLayer:
-    """One thread calls `rebase`, `catch_up` and `expire`; any may read overlays, `room` and `explain`.
+@dataclass(kw_only=True)
+class _State:
+    """What is known between one publication and the next."""
 
-    `number`: a user's number in the dictionary, None for one that the batch does not know yet; her events
-    wait for the batch that does.
+    sent: Sent
+    known: Known
+    #: as they were given → as they stand, with their overlays
+    given: dict[str, FreshGroup] = field(default_factory=dict)
+    groups: dict[str, FreshGroup] = field(default_factory=dict)
+    leaves: dict[str, EventLeaf] = field(default_factory=dict)
+    #: event → how long after one an answer may change by itself, rising
+    edges: dict[str, tuple[timedelta, ...]] = field(default_factory=dict)
+    #: event → how far back from now a line of it can matter; None: for ever
+    depths: dict[str, timedelta | None] = field(default_factory=dict)
+    #: event → what the versions know whose groups look at it
+    cuts: dict[str, frozenset[Cut]] = field(default_factory=dict)
+    #: `source.table` → version that `known` was read from
+    tables: dict[str, str] = field(default_factory=dict)
+    #: users with open events, by place
+    users: list[User] = field(default_factory=list)
+    places: dict[User, int] = field(default_factory=dict)
+    #: when time changes an answer, by place; microseconds
+    due: Whole = field(default_factory=lambda: np.full(1024, _NEVER))
+    #: by place, as of the last evaluation; −1: none
+    numbers: Whole = field(default_factory=lambda: np.full(1024, -1))
+    #: events of the log that are open, and the last one that was read
+    count: int = 0
+    seen: int = 0
+    #: places to be evaluated; what a failure leaves is done next time
+    pending: dict[int, None] = field(default_factory=dict)
+    #: number → when she was last evaluated
+    evaluated: dict[int, datetime] = field(default_factory=dict)
+
+    def place(self, user: User) -> int:
+        found = self.places.get(user)
+        if found is None:
+            found = self.places[user] = len(self.users)
+            self.users.append(user)
+            if found >= len(self.due):
+                self.due = np.concatenate([self.due, np.full(len(self.due), _NEVER)])
+                self.numbers = np.concatenate([self.numbers, np.full(len(self.numbers), -1)])
+        return found
+
+
+class SpeedLayer:
+    """One thread calls `rebase`, `catch_up`, `expire` and `forget`; any may read overlays, `room`, `explain`.
+
+    `numbers`: users' numbers in the dictionary, None for those that the batch does not know yet; their
+    events wait for the batch that does.
     """
 
     def __init__(
@@ -68,39 +125,42 @@ class SpeedLayer:
         log: Log,
         *,
         real_time: Iterable[str],
-        number: Callable[[User], int | None],
+        numbers: Callable[[Sequence[User]], Sequence[int | None]],
         clock: Clock,
         settles: timedelta = SETTLES,
         most_events: int = MOST_EVENTS,
         most_lines: int = MOST_LINES,
     ) -> None:
         self._catalog, self._log, self._clock = catalog, log, clock
-        self._real_time, self._number, self._settles = frozenset(real_time), number, settles
-        self._most_events, self._lock = most_events, RLock()
-        self._door, self._histories = EventDoor(catalog), Histories(catalog, most_lines)
-        self._groups: dict[str, FreshGroup] = {}
-        self._open: dict[User, list[Fresh]] = {}
-        self._count, self._promised, self._seen = 0, 0, 0
-        self._floor: tuple[datetime, datetime] | None = None
-        self._due: list[tuple[datetime, int, User]] = []
-        self._until: dict[User, datetime] = {}
-        self._turn = 0
-        #: users to be evaluated, in order; what a failure leaves is done next time
-        self._pending: dict[User, None] = {}
-        self._leaves: dict[str, EventLeaf] = {}
-        #: number → when she was last evaluated
-        self.evaluated: dict[int, datetime] = {}
-        self._edges: dict[str, tuple[timedelta, ...]] = {}
-        self._depths: dict[str, timedelta | None] = {}
+        self._real_time, self._numbers, self._settles = frozenset(real_time), numbers, settles
+        self._most_events, self._most_lines = most_events, most_lines
+        self._lock, self._counting, self._promised = RLock(), Lock(), 0
+        self._door = EventDoor(catalog)
+        self._now = _State(sent=Sent(catalog), known=Known(catalog, most_lines, {}))
 
     @property
     def open_events(self) -> int:
         """Events that some published group does not know yet."""
-        return self._count
+        return self._now.count
 
     @property
     def groups(self) -> Mapping[str, FreshGroup]:
-        return self._groups
+        return self._now.groups
+
+    @property
+    def evaluated(self) -> Mapping[int, datetime]:
+        """Number → when she was last evaluated."""
+        return self._now.evaluated
+
+    @property
+    def users(self) -> Sequence[User]:
+        """Users with open events."""
+        return self._now.users
+
+    @property
+    def waiting(self) -> int:
+        """Users whose events are taken in and not yet in the answers."""
+        return len(self._now.pending)
 
     def room(self, names: Sequence[str]) -> int:
         """Promises room for these events until `kept` says what came of it; how many of them need it.
@@ -108,178 +168,286 @@ class SpeedLayer:
         Raises Unavailable when there is none, with nothing promised.
         """
         wanted = sum(name in self._real_time for name in names)
-        with self._lock:
-            if wanted and self._count + self._promised + wanted > self._most_events:
-                waiting = f"{self._count:,} fresh events wait for the next batch"
+        with self._counting:
+            if wanted and self._now.count + self._promised + wanted > self._most_events:
+                waiting = f"{self._now.count:,} fresh events wait for the next batch"
                 raise Unavailable(f"{waiting}, and there is no room for more; send it again later")
             self._promised += wanted
         return wanted
 
     def kept(self, promised: int) -> None:
         """The events for which room was promised are in the log, or were refused."""
-        with self._lock:
+        with self._counting:
             self._promised -= promised
 
     def rebase(self, groups: Iterable[FreshGroup]) -> dict[str, Overlay]:
-        """From now on these published groups stand: their overlays, filled. Raises Unavailable.
+        """From now on these published groups stand: their overlays, filled. Raises Unavailable, with all as
+        it was.
 
         Events that all of them know are let go; an event that one of them does not know is read from the
-        log again where it had been let go.
+        log again where it had been let go. While no table of theirs has changed, lines of the sources are
+        kept, and a group that is given again keeps its overlay.
         """
         with self._lock:
-            before = dict(vars(self))
-            self._groups = {group.name: replace(group, overlay=Overlay()) for group in groups}
-            self._histories.clear()
-            self._due, self._until, self.evaluated, self._pending = [], {}, {}, {}
-            try:
-                self._measure()
-                self._reopen()
-                self._evaluate(self._open)
-            except BaseException:
-                vars(self).update(before)  # nothing above was changed in place
-                raise
-            return {name: group.overlay for name, group in self._groups.items()}
+            before, given = self._now, {group.name: group for group in groups}
+            state = _State(sent=Sent(self._catalog), known=before.known, given=given, seen=before.seen)
+            self._measure(state)
+            carried = _are_later(before.cuts, state.cuts)
+            same = carried and before.tables == state.tables and _reach(before.known.depths, state.depths)
+            if carried:
+                sent = before.sent.kept(lambda name, frame: _unknown(frame, state.cuts.get(name, ())))
+                self._carry(before, state, sent)
+            else:
+                self._reopen(state)
+            if not same:
+                state.known = Known(self._catalog, self._most_lines, state.depths)
+            state.evaluated = dict(before.evaluated) if same else {}
+            stands = {name for name, group in given.items() if same and before.given.get(name) is group}
+            state.groups = {
+                name: before.groups[name] if name in stands else replace(group, overlay=Overlay())
+                for name, group in given.items()
+            }
+            asked = set(range(len(state.users)))
+            if same:
+                changed = [group for name, group in given.items() if name not in stands]
+                asked = self._touched_by(state, changed) | set(self._overdue(state)) | set(state.pending)
+            self._evaluate(state, sorted(asked))
+            self._now = state
+            return {name: group.overlay for name, group in state.groups.items()}
 
     def catch_up(self) -> int:
         """Takes in what the log has received since; how many events. Raises Unavailable."""
         with self._lock:
-            taken = 0
-            while self._groups:
-                page = self._log.after(self._seen, self._real_time, _PAGE)
+            state, taken = self._now, 0
+            while state.groups:
+                page = self._log.after(state.seen, self._real_time, _PAGE)
                 if not page:
                     break
-                touched: dict[User, None] = {}
-                for event in map(self._door.typed, page):
-                    if event is not None and not self._known_to_all(event):
-                        self._open.setdefault(event.user, []).append(event)
-                        self._count += 1
-                        touched[event.user] = None
-                self._seen = page[-1].number
-                self._pending.update(touched)
-                self._evaluate(())
+                state.pending.update(dict.fromkeys(self._take(state, page)))
+                state.seen = page[-1].number
+                self._evaluate(state, ())
                 taken += len(page)
-            self._evaluate(())
+            self._evaluate(state, ())
             return taken
 
     def expire(self) -> int:
         """Evaluates users of whom time has changed the answer; how many."""
         with self._lock:
-            now, due = self._clock.now(), list[User]()
-            while self._due and self._due[0][0] <= now:
-                at, _, user = heapq.heappop(self._due)
-                if self._until.get(user) == at:
-                    due.append(user)
-            self._evaluate(due)
+            due = self._overdue(self._now)
+            self._evaluate(self._now, due)
             return len(due)
 
     def next_due(self) -> datetime | None:
         """When time will change an answer, if no event does before."""
         with self._lock:
-            return self._due[0][0] if self._due else None
+            due = self._now.due[: len(self._now.users)]
+            at = int(due.min()) if len(due) else _NEVER
+            return None if at == _NEVER else _EPOCH + at * _TINY
+
+    def forget(self, users: Iterable[User]) -> None:
+        """Lets go of everything that is known of these users."""
+        with self._lock:
+            state = self._now
+            gone = {state.places[user]: user for user in users if user in state.places}
+            if not gone:
+                return
+            numbers = BitMap(number for number in state.numbers[list(gone)].tolist() if number >= 0)
+            for group in state.groups.values():
+                group.overlay.touched = group.overlay.touched - numbers
+                group.overlay.inside = group.overlay.inside - numbers
+            after = replace(state, users=[], places={}, pending={}, count=0)
+            without = np.array([place not in gone for place in range(len(state.users))], bool)
+            sent = state.sent.kept(lambda _, frame: frame.filter(without[frame["place"].to_numpy()]))
+            self._carry(state, after, sent)
+            for number in numbers:
+                after.evaluated.pop(number, None)
+            self._now = after
 
     def explain(self, group: str, user: User) -> dict[str, bool]:
         """Id of a real-time leaf → whether it holds for a touched user now."""
         with self._lock:
-            if group not in self._groups:
-                raise NotFound("real-time group", group, self._groups)
-            history, now = self._histories.of([user], self._since())[user], self._clock.now()
-            lines = merged(history, self._open.get(user, []), self._catalog)
-            return {name: holds(leaf, lines, now) for name, leaf in self._groups[group].leaves.items()}
+            state = self._now
+            if group not in state.groups:
+                raise NotFound("real-time group", group, state.groups)
+            batch = self._batch(state, [state.place(user)])[0]
+            return {name: bool(batch.holds(leaf)[0]) for name, leaf in state.groups[group].leaves.items()}
 
-    def _measure(self) -> None:
-        """How far back lines matter, and when answers change by themselves, over all groups."""
-        self._leaves = {name: leaf for group in self._groups.values() for name, leaf in group.leaves.items()}
+    def _measure(self, state: _State) -> None:
+        """Leaves, what of events is known, and when answers change by themselves, over all groups."""
+        cuts: dict[str, set[Cut]] = {}
+        for group in state.given.values():
+            state.leaves |= group.leaves
+            for event in group.events:
+                cuts.setdefault(event, set()).add(group.cut(self._settles))
+        state.cuts = {event: frozenset(each) for event, each in cuts.items()}
         spans: dict[str, set[timedelta]] = {}
-        self._depths = {}
-        for leaf in self._leaves.values():
+        for leaf in state.leaves.values():
             for event, span in edges(leaf):
                 spans.setdefault(event, set()).add(span)
             for event, depth in depths(leaf):
-                known = self._depths.get(event, timedelta(0))
-                self._depths[event] = None if depth is None or known is None else max(depth, known)
-        self._edges = {event: tuple(sorted(each)) for event, each in spans.items()}
+                known = state.depths.get(event, timedelta(0))
+                state.depths[event] = None if depth is None or known is None else max(depth, known)
+        state.edges = {event: tuple(sorted(each)) for event, each in spans.items()}
+        state.tables = versions_of(self._catalog, sorted(state.depths))
 
-    def _since(self) -> dict[str, datetime | None]:
-        now = self._clock.now()
-        return {event: None if depth is None else now - depth for event, depth in self._depths.items()}
+    def _carry(self, before: _State, after: _State, sent: Sent) -> None:
+        """What stays of `before` when only these lines are open: its users, each at a new place."""
+        to = np.full(len(before.users), -1, np.int64)
+        kept = sent.places(len(before.users))
+        to[kept] = np.arange(len(kept))
+        after.sent = sent.kept(lambda _, frame: moved(frame, to))
+        after.count = after.sent.events
+        after.known = before.known.moved(to)
+        for place in kept.tolist():
+            after.place(before.users[place])
+        after.due = np.full(len(before.due), _NEVER)
+        after.due[: len(kept)] = before.due[kept]
+        after.numbers = np.full(len(before.due), -1)
+        after.numbers[: len(kept)] = before.numbers[kept]
+        after.pending = {int(to[place]): None for place in before.pending if to[place] >= 0}
 
-    def _reopen(self) -> None:
-        if not self._groups:
-            self._open, self._count, self._floor = {}, 0, None
-            self._seen = self._log.last()
+    def _reopen(self, state: _State) -> None:
+        """Reads what is open from the log."""
+        if not state.cuts:
+            state.seen = self._log.last()
             return
-        versions = [group.version for group in self._groups.values()]
-        floor = min(each.as_of for each in versions), min(each.calculated_at for each in versions)
-        if self._floor is not None and self._floor[0] <= floor[0] and self._floor[1] <= floor[1]:
-            kept = {
-                user: [event for event in events if not self._known_to_all(event)]
-                for user, events in self._open.items()
-            }
-            self._open = {user: events for user, events in kept.items() if events}
-        else:
-            until = self._log.last()
-            found = self._log.open(
+        until, after = self._log.last(), 0
+        every = [cut for cuts in state.cuts.values() for cut in cuts]
+        occurred, received = min(as_of for as_of, _ in every), min(at for _, at in every)
+        while True:
+            page = self._log.open(
                 self._real_time,
-                occurred_after=floor[0],
-                received_after=floor[1] - self._settles - _TINY,
+                occurred_after=_EPOCH + occurred * _TINY,
+                received_after=_EPOCH + (received - 1) * _TINY,
+                after=after,
                 until=until,
-                limit=2**31 - 1,
+                limit=_PAGE,
             )
-            self._open, self._seen = {}, until
-            for logged in found:
-                event = self._door.typed(logged)
-                if event is not None and not self._known_to_all(event):
-                    self._open.setdefault(event.user, []).append(event)
-        self._floor = floor
-        self._count = sum(len(events) for events in self._open.values())
+            if not page:
+                break
+            self._take(state, page)
+            after = page[-1].number
+        state.seen = until
 
-    def _known_to_all(self, event: Fresh) -> bool:
-        return all(group.knows(event, self._settles) for group in self._groups.values())
+    def _take(self, state: _State, page: Sequence[Logged]) -> list[int]:
+        """Keeps the events of a page that are open; places of whom they are of."""
+        found: list[tuple[int, Fresh]] = []
+        for event in map(self._door.typed, page):
+            if event is not None and event.name in state.cuts:
+                at, received = micros(event.occurred_at), micros(event.received_at)
+                if any(at > as_of or received >= edge for as_of, edge in state.cuts[event.name]):
+                    found.append((state.place(event.user), event))
+        state.sent.add(found)
+        state.count += len(found)
+        return [place for place, _ in found]
 
-    def _evaluate(self, users: Iterable[User]) -> None:
+    def _touched_by(self, state: _State, groups: Iterable[FreshGroup]) -> set[int]:
+        """Places of users with an event that one of these groups does not know."""
+        cuts: dict[str, set[Cut]] = {}
+        for group in groups:
+            for event in group.events:
+                cuts.setdefault(event, set()).add(group.cut(self._settles))
+        some = state.sent.kept(lambda name, frame: _unknown(frame, cuts.get(name, ())))
+        return set(some.places(len(state.users)).tolist())
+
+    def _overdue(self, state: _State) -> list[int]:
+        found: list[int] = np.flatnonzero(state.due[: len(state.users)] <= micros(self._clock.now())).tolist()
+        return found
+
+    def _evaluate(self, state: _State, places: Iterable[int]) -> None:
         """Answers of these users, and of those that an earlier failure left behind, as of now."""
-        self._pending.update(dict.fromkeys(users))
-        while self._pending:
-            some = list(self._pending)[:_USERS]
-            histories = self._histories.of(some, self._since())
-            for user in some:
-                number = self._number(user)
-                if number is not None:
-                    self._answer(user, number, histories[user])
-                del self._pending[user]
+        state.pending.update(dict.fromkeys(places))
+        while state.pending:
+            some = list(islice(state.pending, state.known.together))
+            numbers = self._numbers([state.users[place] for place in some])
+            found = sorted((place, n) for place, n in zip(some, numbers, strict=True) if n is not None)
+            if found:
+                self._answer(state, [place for place, _ in found], np.array([n for _, n in found], np.int64))
+            for place in some:
+                del state.pending[place]
 
-    def _answer(self, user: User, number: int, history: History) -> None:
-        now, fresh = self._clock.now(), self._open.get(user, [])
-        lines, truths = merged(history, fresh, self._catalog), dict[str, bool]()
+    def _batch(self, state: _State, places: Sequence[int]) -> tuple[Batch, dict[str, pl.DataFrame], datetime]:
+        """Users (places rising) with all their lines; with lines of the log, as they are; the instant."""
+        now, wanted = self._clock.now(), np.zeros(len(state.users), bool)
+        wanted[places] = True
+        to = np.full(len(state.users), -1, np.int64)
+        to[places] = np.arange(len(places))
+        since = {event: None if depth is None else now - depth for event, depth in state.depths.items()}
+        users = [state.users[place] for place in places]
+        known, lines = state.known.of(users, np.array(places, np.int64), since), dict[str, Lines]()
+        sent = {name: each for name in state.cuts if (each := state.sent.of(name, wanted)) is not None}
+        for name in state.depths:
+            both = merged(self._catalog, name, known.get(name), sent.get(name))
+            if both is not None and both.height:
+                lines[name] = Lines(moved(both, to))
+        fresh = {name: moved(frame, to) for name, frame in sent.items()}
+        return Batch(lines, len(places), now), fresh, now
 
-        def truth(leaf: str) -> bool:
+    def _answer(self, state: _State, places: Sequence[int], numbers: Whole) -> None:
+        batch, fresh, now = self._batch(state, places)
+        page, order = BitMap(numbers), np.argsort(numbers)
+        rising, count = numbers[order], len(places)
+        truths, sets = dict[str, Truths](), dict[int, Truths]()
+        unknown: dict[tuple[str, Cut], Truths] = {}
+
+        def truth(leaf: str) -> Truths:
             if leaf not in truths:
-                truths[leaf] = holds(self._leaves[leaf], lines, now)
+                truths[leaf] = batch.holds(state.leaves[leaf])
             return truths[leaf]
 
-        for group in self._groups.values():
-            overlay = group.overlay
-            if any(e.name in group.events and not group.knows(e, self._settles) for e in fresh):
-                # first the answer, then that it is one: readers look at `touched` first
-                if group.holds(number, truth):
-                    overlay.inside.add(number)
-                else:
-                    overlay.inside.discard(number)
-                overlay.touched.add(number)
-            else:
-                overlay.touched.discard(number)
-                overlay.inside.discard(number)
-        self.evaluated[number] = now
-        times = [
-            line.at + span
-            for event, spans in self._edges.items()
-            for line in lines.get(event, ())
-            for span in spans
-            if line.at + span > now
-        ]
-        if times:
-            self._turn += 1
-            self._until[user] = min(times)
-            heapq.heappush(self._due, (self._until[user], self._turn, user))
-        else:
-            self._until.pop(user, None)
+        def among(members: BitMap) -> Truths:
+            if id(members) not in sets:
+                both = np.asarray((members & page).to_array(), np.int64)
+                found = sets[id(members)] = np.zeros(count, bool)
+                found[order[np.searchsorted(rising, both)]] = True
+            return sets[id(members)]
+
+        def is_new(event: str, cut: Cut) -> Truths:
+            if (event, cut) not in unknown:
+                found = unknown[event, cut] = np.zeros(count, bool)
+                if event in fresh:
+                    found[_unknown(fresh[event], (cut,))["place"].to_numpy()] = True
+            return unknown[event, cut]
+
+        for group in state.groups.values():
+            cut, overlay = group.cut(self._settles), group.overlay
+            touched = np.logical_or.reduce([is_new(event, cut) for event in group.events])
+            if not touched.any() and not overlay.touched.intersect(page):
+                continue
+            inside = group.inside(truth, among) & touched
+            # first the answer, then that it is one: readers look at `touched` first
+            overlay.inside = (overlay.inside - page) | BitMap(numbers[inside])
+            overlay.touched = (overlay.touched - page) | BitMap(numbers[touched])
+        state.evaluated.update(dict.fromkeys(numbers.tolist(), now))
+        state.numbers[places] = numbers
+        state.due[places] = batch.next_change(state.edges)
+
+
+def _unknown(frame: pl.DataFrame, cuts: Iterable[Cut]) -> pl.DataFrame:
+    """Lines of the log that one of these does not know."""
+    cuts = list(cuts)
+    if not cuts:
+        return frame.clear()
+    tests = [(pl.col("at") > as_of) | (pl.col("received") >= edge) for as_of, edge in cuts]
+    return frame.filter(pl.any_horizontal(tests))
+
+
+def _are_later(before: Mapping[str, frozenset[Cut]], now: Mapping[str, frozenset[Cut]]) -> bool:
+    """Whether whatever is open now was open before."""
+
+    def floor(cuts: frozenset[Cut]) -> Cut:
+        return min(as_of for as_of, _ in cuts), min(at for _, at in cuts)
+
+    return all(
+        name in before and all(old <= new for old, new in zip(floor(before[name]), floor(cuts), strict=True))
+        for name, cuts in now.items()
+    )
+
+
+def _reach(before: Mapping[str, timedelta | None], now: Mapping[str, timedelta | None]) -> bool:
+    """Whether lines that were read so far back are enough."""
+
+    def enough(old: timedelta | None, new: timedelta | None) -> bool:
+        return old is None or (new is not None and new <= old)
+
+    return all(name in before and enough(before[name], new) for name, new in now.items())

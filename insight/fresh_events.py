@@ -59,6 +59,8 @@ class Reported:
 class Fresh:
     """An event of the log, typed."""
 
+    #: in the log
+    number: int
     user: int | str
     name: str
     occurred_at: datetime
@@ -168,6 +170,7 @@ class EventDoor:
         else:
             ids = [event_id] * len(lines)
         return Fresh(
+            number=logged.number,
             user=user,
             name=logged.name,
             occurred_at=logged.occurred_at,

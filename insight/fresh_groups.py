@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import numpy as np
+from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from insight.catalog import Catalog
@@ -25,7 +27,7 @@ from insight.conditions import (
     leaf_id,
 )
 from insight.elastic import is_elastic
-from insight.fresh_events import Fresh
+from insight.fresh_batch import micros
 from insight.fresh_leaves import EventLeaf, decide, events_of, leaves_in, opened
 from insight.groups import Group, in_order
 from kernel.audiences import GroupVersion
@@ -92,12 +94,27 @@ class FreshGroup:
             waiting.extend((part, depth + 1) for part in reversed(below))
         return found
 
-    def knows(self, event: Fresh, settles: timedelta) -> bool:
-        """Whether the published version was made with this event in its sources."""
-        return (
-            event.occurred_at <= self.version.as_of
-            and event.received_at + settles < self.version.calculated_at
-        )
+    def inside(
+        self, truths: Callable[[str], NDArray[np.bool_]], among: Callable[[BitMap], NDArray[np.bool_]]
+    ) -> NDArray[np.bool_]:
+        """Who of some users belongs. `truths`: of a real-time leaf; `among`: who of them is in a set."""
+        done: dict[int, NDArray[np.bool_]] = {}
+        for node in reversed(opened(self.condition)):
+            if isinstance(node, AllOf | AnyOf):
+                parts = [done[id(part)] for part in node.parts]
+                both = np.logical_and if isinstance(node, AllOf) else np.logical_or
+                done[id(node)] = both.reduce(parts)
+            elif isinstance(node, Not):
+                done[id(node)] = ~done[id(node.part)]
+            else:
+                found = self.ends[id(node)]
+                done[id(node)] = truths(found) if isinstance(found, str) else among(found)
+        return done[id(self.condition)]
+
+    def cut(self, settles: timedelta) -> tuple[int, int]:
+        """An event that happened at or before the first, and was received before the second, is known to the
+        published version; microseconds."""
+        return micros(self.version.as_of), micros(self.version.calculated_at - settles)
 
 
 class Cutter:

@@ -132,15 +132,18 @@ class EventLog:
         *,
         occurred_after: datetime,
         received_after: datetime,
+        after: int = 0,
         until: int,
         limit: int,
     ) -> list[LoggedEvent]:
-        """Events of these names up to number `until` that happened or were received after these instants."""
+        """The next events of these names, up to number `until`, that happened or were received after these
+        instants."""
         late = or_(
             fresh_events.c.occurred_at > _micros(occurred_after, "occurred_after"),
             fresh_events.c.received_at > _micros(received_after, "received_after"),
         )
-        mine = and_(fresh_events.c.name.in_(sorted(names)), fresh_events.c.number <= until, late)
+        numbers = fresh_events.c.number > after, fresh_events.c.number <= until
+        mine = and_(fresh_events.c.name.in_(sorted(names)), *numbers, late)
         query = select(fresh_events).where(mine).order_by(fresh_events.c.number).limit(limit)
         with self._answering() as connection:
             return [_logged(row) for row in connection.execute(query)]

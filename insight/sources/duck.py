@@ -62,6 +62,18 @@ class DuckSource:
         with self._translated():
             return in_utc(pl.DataFrame(pl.from_arrow(self._relation(expression).to_arrow_table())))
 
+    def frame_beside(self, expression: Any, given: dict[str, pa.Table]) -> pl.DataFrame:
+        """The same where some of the expression's tables are given here."""
+        for name, table in given.items():
+            self._connection.register(name, table)
+            self._viewed.add(name)
+        try:
+            return self.frame(expression)
+        finally:
+            for name in given:
+                self._connection.unregister(name)
+                self._viewed.discard(name)
+
     def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
         with self._translated():
             yield from self._relation(expression).to_arrow_reader(BATCH)

@@ -129,7 +129,7 @@ class Story:
             self.catalog,
             self.log,
             real_time=real_time_events(self.catalog),
-            number=self.number,
+            numbers=lambda users: [self.number(user) for user in users],
             clock=self.clock,
             settles=self.settles,
             most_lines=self.chance.choice([3, 1000]),

