@@ -157,6 +157,15 @@ def core_of(problem: Problem, box: Box, within: float = 0.0, base: Mask | None =
     )
 
 
+def changes(problem: Problem, at: Box, within: float) -> csr_matrix:
+    """What replies that lose at most `within` use other than their user's best one, [c, L]."""
+    found = rivals(problem, at, within)
+    reply = np.repeat(np.arange(found.owner.size), np.diff(found.starts))
+    first = np.r_[True, found.owner[1:] != found.owner[:-1]][: found.owner.size]
+    total = _uses(problem, found.members, reply, found.owner.size)
+    return total[np.flatnonzero(~first)] - total[np.flatnonzero(first)[np.cumsum(first) - 1][~first]]
+
+
 def _used(problem: Problem, base: Mask) -> Floats:
     """What the base uses of every limit, each user counted as often as it stands for others, [L]."""
     if not problem.times.size:

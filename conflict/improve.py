@@ -12,8 +12,9 @@ import time
 from dataclasses import replace
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
-from conflict import pairs
+from conflict import pairs, swaps
 from conflict.core import Core, columns_of, whole_program
 from conflict.problem import Floats, Ints, Mask
 from conflict.programs import Answer, Solver, solve
@@ -27,6 +28,12 @@ _PAIRED = 2_000
 _SLICE = 0.3
 #: columns of the first neighbourhood, the least, and the most
 _FIRST, _LEAST, _MOST = 150, 40, 600
+#: columns × limits from which on pairs are looked for limit by limit
+_WIDE = 200_000
+#: columns of one limit among which pairs are looked for at a time, and in a round of random changes
+_AT_LIMIT, _SHAKEN = 120, 40
+#: seconds that a pair takes, about
+_PAIR = 5e-8
 #: limits that a neighbourhood may touch, besides those that do not bind or that nearly all columns touch
 _TOUCHED = 8
 #: part of the columns that touch a limit which nearly all touch
@@ -49,11 +56,16 @@ _FAR = 1e100
 class Improver:
     """What is taken now from one core, and ways to better it."""
 
-    def __init__(self, core: Core, prices: Floats, units: Floats, seed: int) -> None:
-        self.core, self.seed = core, seed
+    def __init__(self, core: Core, prices: Floats, units: Floats, seed: int, end: float = np.inf) -> None:
+        self.core, self.seed, self.end = core, seed, end
         self.rules = core.problem.rules
         users, self.owner = np.unique(core.owner, return_inverse=True)
-        self.change = np.ascontiguousarray(core.use.T)
+        #: what each column adds, [c, L], and who touches each limit
+        self.change = csr_matrix(core.use.T)
+        touch = self.change.tocsc()
+        self.firsts, self.members = touch.indptr.astype(np.int64), touch.indices.astype(np.int64)
+        #: written out, where that is little
+        self.dense = np.ascontiguousarray(core.use.T) if core.use.size <= _WIDE else None
         #: each user's column, or −1
         self.taken: Ints = np.full(users.size, -1)
         # a limit that may not be passed costs far more than anything can gain
@@ -86,10 +98,13 @@ class Improver:
             return
         began = time.monotonic()
         self.seed += 1
+        if self.dense is None:
+            self._shake()
+            return
         # a step looks at all pairs
         steps = max(3, int(_KICK_STEPS * min(1.0, (_PAIRED / self.owner.size) ** 2)))
         pairs.kick(
-            self.change,
+            self.dense,
             self.core.value,
             self.owner,
             self.taken,
@@ -109,7 +124,7 @@ class Improver:
         if not self.owner.size:
             time.sleep(_SLICE)
             return
-        end = time.monotonic() + _SLICE
+        end = min(time.monotonic() + _SLICE, self.end)
         while time.monotonic() < end:
             self._roam(within)
 
@@ -125,7 +140,7 @@ class Improver:
         users, owner = np.unique(self.owner[here], return_inverse=True)
         place = np.full(self.owner.size + 1, -1)
         place[here] = np.arange(here.size)
-        change, value = self.change[here], self.core.value[here]
+        change, value = self.change[here].toarray(), self.core.value[here]
         some = change != 0
         now, close = place[self.reached[users]], place[self.taken[users]]
         steps = min(int(rng.choice(_ROAMS)), _WORK // max(1, int(some.sum())))
@@ -141,7 +156,7 @@ class Improver:
         back = np.r_[here, -1]
         self.reached = np.full(self.taken.size, -1)
         self.reached[users] = back[now]
-        if here.size <= _NARROW:
+        if here.size <= _NARROW and change.size <= _WIDE:
             pairs.descend(change, value, owner, close, *self._bounds(), _KICK_STEPS)
         found = np.full(self.taken.size, -1)
         found[users] = back[close]
@@ -171,8 +186,9 @@ class Improver:
         # whoever is free may also keep what there is
         some = np.union1d(near, self.columns[free[self.owner[self.columns]]])
         held = self.columns[~free[self.owner[self.columns]]]
-        part = replace(self.core.only(some), used=self.core.used + self.change[held].sum(axis=0))
-        solved = solve(whole_program(part), Solver.HIGHS, seconds=_SLICE, seed=self.seed)
+        part = replace(self.core.only(some), used=self._used(held))
+        seconds = min(_SLICE, max(self.end - time.monotonic(), 0.01))
+        solved = solve(whole_program(part), Solver.HIGHS, seconds=seconds, seed=self.seed)
         columns, quick = columns_of(part, solved), solved.answer is Answer.OPTIMAL
         self.size = int(np.clip(self.size * (1.2 if quick else 0.85), _LEAST, _MOST))
         if columns is not None:
@@ -180,12 +196,13 @@ class Improver:
 
     def _near(self) -> Ints | None:
         """Columns that touch only a few of the limits that bind, those that lose least; None when too few."""
-        touched = self.core.use != 0
-        binding = np.flatnonzero((self.prices != 0) & (touched.mean(axis=1) < _BROAD))
+        part = np.diff(self.firsts) / max(1, self.owner.size)
+        binding = np.flatnonzero((self.prices != 0) & (part < _BROAD))
         if binding.size <= _TOUCHED:
             return None
-        others = np.setdiff1d(binding, self.rng.choice(binding, _TOUCHED, replace=False))
-        inside = np.flatnonzero(~touched[others].any(axis=0))
+        others = np.zeros(part.size)
+        others[np.setdiff1d(binding, self.rng.choice(binding, _TOUCHED, replace=False))] = 1.0
+        inside = np.flatnonzero(abs(self.change) @ others == 0)
         if inside.size < _LEAST:
             return None
         return self._least(inside)
@@ -201,16 +218,67 @@ class Improver:
     def _descend(self, taken: Ints) -> None:
         """The best pairs from `taken`; kept if better than what is taken now."""
         for _ in range(4 if self.owner.size else 0):
-            pairs.descend(self.change, self.core.value, self.owner, taken, *self._bounds(), _STEPS)
+            if self.dense is None or self.owner.size > _PAIRED:
+                self._sweep(taken)
+            if self.dense is not None:
+                self._pairs(self.dense, taken)
             over = self._over(taken)
-            if not (over[self.hard] > 1e-9).any():
+            if not (over[self.hard] > 1e-9).any() or time.monotonic() >= self.end:
                 break
             self.dear = np.where((over > 1e-9) & self.hard, 10.0 * self.dear, self.dear)
         if self._score(taken) > self._score(self.taken):
             self.taken = taken
 
+    def _pairs(self, change: Floats, taken: Ints) -> None:
+        """The best pairs of all, until none gains; a few steps at a time."""
+        left, steps = _STEPS, 1
+        while left > 0 and time.monotonic() < self.end:
+            before, began = taken.copy(), time.monotonic()
+            pairs.descend(change, self.core.value, self.owner, taken, *self._bounds(), steps)
+            if (taken == before).all():
+                return
+            left -= steps
+            took = max(time.monotonic() - began, 1e-6)
+            steps = int(np.clip(steps * _SLICE / took, 1, min(4 * steps, left) or 1))
+
+    def _sweep(self, taken: Ints) -> None:
+        """The best pairs at each limit in turn, until none gains; in slices of time."""
+        many = np.minimum(np.diff(self.firsts), _AT_LIMIT).astype(np.float64)
+        gained, wide = np.inf, _AT_LIMIT
+        while gained > 0:
+            limits = self.rng.permutation(np.flatnonzero(many))
+            slices = np.cumsum(_PAIR * many[limits] ** 2) // (0.5 * _SLICE)
+            gained = 0.0
+            for some in np.split(limits, np.flatnonzero(np.diff(slices)) + 1):
+                if time.monotonic() >= self.end:
+                    return
+                gained += swaps.sweep(some, self.firsts, self.members, wide, *self._state(taken))
+
+    def _shake(self) -> None:
+        """Random changes at limits, and what pairs then make of them."""
+        began = time.monotonic()
+        self.seed += 1
+        taken = self.taken.copy()
+        state = self._state(taken)
+        swaps.shake(self.rounds, self.seed, self.firsts, self.members, _SHAKEN, *state)
+        took = time.monotonic() - began
+        self.rounds = int(np.clip(self.rounds * _SLICE / max(took, 1e-3), 1, 2 * self.rounds))
+        if self._score(taken) > self._score(self.taken):
+            self.taken = taken
+
+    def _state(self, taken: Ints) -> tuple[Floats | Ints, ...]:
+        """What the kernels of pairs at limits work on."""
+        rows, starts = self.change.indices.astype(np.int64), self.change.indptr.astype(np.int64)
+        use, low, high = self._used(taken[taken >= 0]), self.rules.at_least, self.rules.at_most
+        columns = (starts, rows, self.change.data, self.core.value, self.owner)
+        return *columns, taken, use, low, high, self.dear
+
+    def _used(self, columns: Ints) -> Floats:
+        """What is used of each limit when these columns are taken, [L]."""
+        return np.asarray(self.core.used + np.asarray(self.change[columns].sum(axis=0)).ravel())
+
     def _over(self, taken: Ints) -> Floats:
-        use = self.core.used + self.change[taken[taken >= 0]].sum(axis=0)
+        use = self._used(taken[taken >= 0])
         over = np.maximum(use - self.rules.at_most, 0.0) + np.maximum(self.rules.at_least - use, 0.0)
         return np.asarray(over, np.float64)
 

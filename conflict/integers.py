@@ -23,13 +23,17 @@ from conflict.improve import Improver
 from conflict.prices import bound_of
 from conflict.problem import Floats, Ints, Mask, Problem
 from conflict.programs import Answer, Program, Solved
-from conflict.reply import Box, worth
+from conflict.reply import Box, rivals, worth
 from conflict.rows import program_of
 
 #: columns among which pairs are looked for, at first and at most
 _COLUMNS, _MOST_COLUMNS = 3_000, 6_000
+#: columns for each limit, where that is more
+_EACH = 40
 #: columns beyond which no more are gathered, however alike they are
 _PLENTY = 1_000_000
+#: candidates from which on columns are counted before they are written out
+_COUNTED = 20_000
 #: most columns for which a proof may take all the time there is
 _SURE = 3_000
 #: runs of branch and cut before a proof is tried
@@ -50,7 +54,11 @@ _FIRST = 2.0
 
 def near(objective: float, bound: float, gap: float, dust: float) -> bool:
     """Whether a bound is within a part of the objective, or no further than rounding."""
-    return bool(np.isfinite(objective)) and bound - objective <= max(gap * abs(objective), dust)
+    return (
+        bool(np.isfinite(objective))
+        and np.isfinite(bound)
+        and bound - objective <= max(gap * abs(objective), dust)
+    )
 
 
 def dust_of(problem: Problem) -> float:
@@ -121,16 +129,22 @@ def search(
     """
     problem = best.problem
     point = Box(at=prices, low=prices, high=prices)
-    core = _columns(problem, point, _COLUMNS, start)
+    core = _columns(problem, point, max(_COLUMNS, _EACH * problem.rules.limits), start)
     method["integers"] = "pairs of changes, neighbourhoods and branch and cut around the prices"
     method["core"] = core.value.size
     best.offer(core.base)
+    if best.within(gap) or time.monotonic() >= end:
+        return
     # the nearest first: most of what is to be had, for a fraction of the pairs
-    first = Improver(core.nearest(_CORE), prices, units, seed)
-    first.start(np.zeros(0, np.int64))
-    best.offer(first.choice())
-    improver = Improver(core, prices, units, seed)
-    improver.start(core.like(first.core, first.columns))
+    improver, begun = Improver(core, prices, units, seed, end), np.zeros(0, np.int64)
+    if improver.dense is not None:
+        first = Improver(core.nearest(_CORE), prices, units, seed, end)
+        first.start(begun)
+        best.offer(first.choice())
+        if best.within(gap):
+            return
+        begun = core.like(first.core, first.columns)
+    improver.start(begun)
     best.offer(improver.choice())
     if best.chosen is None:
         adjusted = problem.adjusted(prices)
@@ -234,7 +248,7 @@ class _Beside:
             )
             if wider.value.size > core.value.size:
                 before = self.improver
-                self.improver = Improver(wider, before.prices, before.units, before.seed + 1)
+                self.improver = Improver(wider, before.prices, before.units, before.seed + 1, self.end)
                 self.improver.start(wider.like(core, before.columns))
         return _Job.of(self.improver.core.nearest(size), seconds, proof=False)
 
@@ -305,6 +319,14 @@ class _Job:
 def _columns(problem: Problem, point: Box, many: int, start: Mask | None) -> Core:
     """The columns that lose least at the prices, about `many` of them."""
     within = 1e-4 * float(np.mean(np.abs(problem.value))) if problem.size else 0.0
+    for _ in range(12):
+        if problem.size < _COUNTED:
+            break
+        # counted first where columns take long to write out
+        found = rivals(problem, point, within)
+        if found.owner.size - np.unique(found.owner).size >= many:
+            break
+        within = 4 * within or 1.0
     core = core_of(problem, point, within, start)
     for _ in range(12):
         if np.count_nonzero(~core.crowded()) >= many or core.value.size > _PLENTY:

@@ -19,9 +19,12 @@ from scipy.optimize import minimize
 
 from conflict.alike import Sorts, dealt, sorts_of
 from conflict.core import Core, core_of, relax
+from conflict.newton import Newton
 from conflict.problem import Floats, Mask, Problem, Rules
 from conflict.reply import Box, Crowd, Here, Worth, worth
 
+#: limits from which on prices are found by Newton's method, if each has so many candidates
+_MANY, _MANY_EACH = 150, 150
 #: candidates of the first sample, at least; and how many for each limit
 _SAMPLE, _SAMPLE_LIMIT = 4_000, 60
 #: samples are no larger than half of this
@@ -95,6 +98,8 @@ def find_prices(
     first = max(_SAMPLE, _SAMPLE_LIMIT * crowd.rules.limits)
     sample = crowd.sample(min(first, crowd.size), seed)
     units = units_of(sample)
+    if start is None and crowd.rules.limits > _MANY and crowd.size > _MANY_EACH * crowd.rules.limits:
+        return _by_newton(crowd, sample, units, seed=seed, end=end, trusting=trusting, say=say)
     if start is None:
         start = Prices(values=np.zeros(units.size), spread=2.0 * units, exact=False)
         size = first
@@ -114,6 +119,30 @@ def find_prices(
             say(f"prices of a sample of {part.size:,} candidates")
             size *= _GROWTH
     return settle(crowd, start, units, _FAR, seed=seed, end=end, say=say)
+
+
+def _by_newton(
+    crowd: Crowd, sample: Problem, units: Floats, *,
+    seed: int, end: float, trusting: bool, say: Callable[[str], None],
+) -> Prices:  # fmt: skip
+    """Where limits are so many that some always press against any box."""
+    typical = float(np.mean(np.abs(sample.value))) or 1.0
+    least, most = ends(crowd.rules, units * _FAR_SAMPLE)
+    search = Newton(
+        crowd=crowd, units=units, typical=typical, least=least, most=most, seed=seed,
+        values=np.zeros(units.size), width=typical, say=say,
+    )  # fmt: skip
+
+    def strange(values: Floats) -> bool:
+        return not trusting and bool((np.abs(values) > _STRANGE * units).any())
+
+    search.samples(end, strange)
+    none = Prices(values=search.values, spread=np.zeros(units.size), exact=False)
+    if strange(search.values):
+        return replace(none, diverging=True)
+    search.everybody(end)
+    box = search.box()
+    return replace(none, values=box.at, spread=(box.high - box.low) / 2, levels=((crowd.narrowed(box), box),))
 
 
 def units_of(problem: Problem) -> Floats:

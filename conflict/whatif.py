@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -38,10 +37,6 @@ _FIELDS = ("at_most", "at_least", "penalty")
 
 #: limit → what of it → new value; None takes the bound away
 Changes = Mapping[str, Mapping[str, float | None]]
-
-
-class _Enough(Exception):
-    """The gap is met."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,8 +232,6 @@ def _again(
 
     def changed(now: Best) -> None:
         trace.append((time.monotonic() - started, now.objective, now.bound))
-        if now.within(gap):
-            raise _Enough
 
     best.changed = changed
     method: dict[str, object] = {
@@ -248,8 +241,7 @@ def _again(
     }
     start_ = start_of(pool, warm.prices)
     units = np.maximum(ready.units, np.abs(prices))
-    with suppress(_Enough):
-        search(best, prices, units, start_, end=end, gap=gap, seed=ready.seed, method=method)
+    search(best, prices, units, start_, end=end, gap=gap, seed=ready.seed, method=method)
     if best.chosen is None:
         return None
     chosen = _spliced(whole, chosen, pool, best.chosen)
