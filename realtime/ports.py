@@ -1,4 +1,4 @@
-"""What this room needs from outside: a durable log of decisions. `storage` keeps it in SQL."""
+"""What this room needs from outside: a durable log of decisions, a journal, and snapshots of policies."""
 
 from __future__ import annotations
 
@@ -69,4 +69,46 @@ class DecisionLog(Protocol):
 
     def snapshot(self, policy: str) -> bytes | None:
         """The newest state kept of a policy, by its name without version; None when there is none."""
+        ...
+
+
+#: in a writer's journal: segment, and byte behind a record in it; (0, 0) is the beginning
+Position = tuple[int, int]
+
+
+class JournalWriter(Protocol):
+    """One process's own append-only journal of records."""
+
+    def append(self, record: bytes) -> None:
+        """With the operating system when it returns: it survives this process. Raises Unavailable."""
+        ...
+
+    def flush(self) -> None:
+        """On the disk, with all before it, when it returns: it survives the machine."""
+        ...
+
+
+class JournalReader(Protocol):
+    """All writers' journals, readable while they are written."""
+
+    def writers(self) -> Sequence[str]:
+        """Names of those that ever wrote, in order."""
+        ...
+
+    def read(self, writer: str, after: Position, most: int = 1 << 20) -> Sequence[tuple[Position, bytes]]:
+        """The next whole records behind `after`, each with the position behind it: at least one if there
+        is any, else about `most` bytes. What a crash tore is passed over; what is not yet whole, waits.
+        Raises Unavailable."""
+        ...
+
+
+class Snapshots(Protocol):
+    """States that one process publishes and others take over."""
+
+    def put(self, name: str, state: bytes) -> int:
+        """Durable, and the newest, as a whole or not at all. Its number, rising from 1."""
+        ...
+
+    def newest(self, name: str, than: int = 0) -> tuple[int, bytes] | None:
+        """The newest with a number above `than`, and its number."""
         ...

@@ -36,9 +36,11 @@ class SquareCB:
     """Learns the expected gain of user × action features; explores by inverse gap weighting.
 
     The best action's gap to another, in units of the typical gain, times `gamma_scale` · √lessons: the
-    larger, the rarer the other. Every action keeps at least `epsilon` / number of actions. `memory`, in
-    lessons, is how far back it looks: older ones fade out, and exploring never ends. None: all count
-    alike, which is best while the world stays as it is.
+    larger, the rarer the other. Every action keeps at least `epsilon` / number of actions.
+
+    `memory` is for a world that changes: steps stay as large as `rate`, so that lessons fade as others of
+    their kind follow, and exploring does not sink below what it is after `memory` lessons. None: the steps
+    grow smaller and all lessons count alike, which is best while the world stays as it is.
 
     One lock: the vendor holds the interpreter's lock anyway, so scale by processes, each restoring what
     one learner saved.
@@ -49,7 +51,7 @@ class SquareCB:
         *,
         epsilon: float = 0.05,
         gamma_scale: float = 10.0,
-        rate: float = 0.5,
+        rate: float = 0.05,
         memory: int | None = None,
         bits: int = 18,
     ) -> None:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 import realtime
 from kernel.errors import BadInput, Unavailable
 from kernel.learning import Action
+from realtime.apprentice import Apprentice
 from realtime.outcomes import family
 from realtime.policies import POLICIES as MAKERS
-from realtime.policy import Learner, checked, draw
+from realtime.policy import Greedy, Learner, Uniform, checked, draw
 from realtime.sequence import Sequential
 from realtime.vw import SquareCB
 
@@ -39,7 +40,9 @@ POLICIES: dict[str, tuple[Callable[[], Learner], float]] = {
     "sequential": (
         lambda: Sequential(SquareCB(bits=14), lambda _context, actions: [len(each.id) for each in actions]),
         0.05,
-    )
+    ),
+    "apprentice": (lambda: Apprentice(Uniform(), SquareCB(bits=14), live_at=1.0), 1.0),
+    "apprentice, live": (lambda: Apprentice(Greedy(), SquareCB(bits=14), live_at=0.01, window=20), 0.05),
 }
 ACTIONS = tuple(
     Action(id=f"a{number}", features={"colour": "red", "size": number}, value=number % 3, cost=0.1)
@@ -81,7 +84,7 @@ def test_every_policy_of_the_room_is_held_to_these_laws() -> None:
         and hasattr(each, "distribution")
         and not getattr(each, "_is_protocol", False)
     }
-    assert found == {*MAKERS.values(), Sequential}
+    assert found == {*MAKERS.values(), Sequential, Apprentice}
 
 
 def test_a_policy_is_found_by_the_name_that_it_decides_under() -> None:

@@ -1,0 +1,172 @@
+"""Append-only journals: a folder, a writer's own segments in it, records framed by length and checksum.
+
+`WRITER.NNNNNNNN.log`: one frame a record: length and CRC-32 (little-endian, 4 bytes each), then the bytes.
+A writer begins a new segment whenever it starts, so what a crash tore stands at the end of a segment that
+nobody appends to again; readers pass over it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from struct import Struct
+from threading import Lock
+
+from kernel.errors import BadInput, Unavailable
+
+Position = tuple[int, int]
+
+_FRAME = Struct("<II")
+_WRITER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SEGMENT = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{8})\.log")
+#: no record is longer; a length beyond it is torn
+LONGEST = 1 << 26
+#: a segment that has reached this many bytes is followed by another
+SEGMENT = 1 << 27
+
+_log = logging.getLogger(__name__)
+
+
+class FileJournalWriter:
+    """Satisfies `realtime.ports.JournalWriter`. Safe for threads; one process a writer's name.
+
+    Raises BadInput when another process writes under this name, Unavailable when the disk refuses.
+    """
+
+    def __init__(self, folder: Path, writer: str, *, segment: int = SEGMENT) -> None:
+        if not _WRITER.fullmatch(writer):
+            raise BadInput(
+                "is not letters, digits, '-' and '_'", where="journal", field="writer", value=writer
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._writer, self._most = folder, writer, segment
+        self._lock = Lock()
+        self._only = os.open(folder / f"{writer}.lock", os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(self._only, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._only)
+            raise BadInput(
+                "is written by another process", where="journal", field="writer", value=writer
+            ) from None
+        self._number = max(_segments(folder, writer), default=0)
+        self._file, self._size = -1, 0
+        self._next_segment()
+
+    def append(self, record: bytes) -> None:
+        if not 0 < len(record) <= LONGEST:
+            raise BadInput(f"is not 1 to {LONGEST} bytes", where="journal", field="record", value=len(record))
+        frame = _FRAME.pack(len(record), zlib.crc32(record)) + record
+        with self._lock:
+            try:
+                if self._size >= self._most:
+                    self._next_segment()
+                written = os.write(self._file, frame)
+                if written < len(frame):  # a full disk: what is torn must not be appended to
+                    self._next_segment()
+                    raise Unavailable("the journal's disk is full")
+                self._size += written
+            except OSError as error:
+                raise Unavailable(f"the journal cannot be written: {error}") from error
+
+    def flush(self) -> None:
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise Unavailable(f"the journal cannot be flushed: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            os.fdatasync(self._file)
+            os.close(self._file)
+            os.close(self._only)
+
+    def _next_segment(self) -> None:
+        """The old one is on disk before the new one is there."""
+        if self._file >= 0:
+            os.fdatasync(self._file)
+            os.close(self._file)
+        self._number, self._size = self._number + 1, 0
+        path = _path(self._folder, self._writer, self._number)
+        self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+class FileJournalReader:
+    """Satisfies `realtime.ports.JournalReader`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def writers(self) -> Sequence[str]:
+        if not self._folder.exists():
+            return []
+        found = (_SEGMENT.fullmatch(name) for name in os.listdir(self._folder))
+        return sorted({each[1] for each in found if each})
+
+    def read(self, writer: str, after: Position, most: int = 1 << 20) -> Sequence[tuple[Position, bytes]]:
+        number, offset = after
+        try:
+            while True:
+                found = self._read_segment(writer, number, offset, most)
+                if found:
+                    return found
+                # looked for after reading: a segment that has a follower does not grow any more
+                later = [each for each in _segments(self._folder, writer) if each > number]
+                if not later:
+                    return []
+                found = self._read_segment(writer, number, offset, most)
+                if found:
+                    return found
+                self._tell_torn(writer, number, offset)
+                number, offset = min(later), 0
+        except OSError as error:
+            raise Unavailable(f"the journal cannot be read: {error}") from error
+
+    def _read_segment(self, writer: str, number: int, offset: int, most: int) -> list[tuple[Position, bytes]]:
+        path = _path(self._folder, writer, number)
+        if number == 0 or not path.exists():
+            return []
+        with path.open("rb", buffering=0) as file:
+            data = os.pread(file.fileno(), max(most, _FRAME.size), offset)
+            if len(data) >= _FRAME.size:
+                length = _FRAME.unpack_from(data)[0]
+                if len(data) < length + _FRAME.size <= LONGEST + _FRAME.size:
+                    data = os.pread(file.fileno(), length + _FRAME.size, offset)
+        found: list[tuple[Position, bytes]] = []
+        start, size, head = 0, len(data), _FRAME.size
+        while start + head <= size:
+            length, checksum = _FRAME.unpack_from(data, start)
+            end = start + head + length
+            if end > size or not length:
+                break
+            record = data[start + head : end]
+            if zlib.crc32(record) != checksum:
+                break
+            found.append(((number, offset + end), record))
+            start = end
+        return found
+
+    def _tell_torn(self, writer: str, number: int, offset: int) -> None:
+        if number and (torn := _path(self._folder, writer, number).stat().st_size - offset):
+            _log.warning("journal %s, segment %d: %d bytes at its end are torn", writer, number, torn)
+
+
+def _path(folder: Path, writer: str, number: int) -> Path:
+    return folder / f"{writer}.{number:08d}.log"
+
+
+def _segments(folder: Path, writer: str) -> list[int]:
+    if not folder.exists():
+        return []
+    found = (_SEGMENT.fullmatch(name) for name in os.listdir(folder))
+    return sorted(int(each[2]) for each in found if each and each[1] == writer)
