@@ -133,7 +133,7 @@ def search(
     method["integers"] = "pairs of changes, neighbourhoods and branch and cut around the prices"
     method["core"] = core.value.size
     best.offer(core.base)
-    if best.within(gap) or time.monotonic() >= end:
+    if best.within(gap):
         return
     # the nearest first: most of what is to be had, for a fraction of the pairs
     improver, begun = Improver(core, prices, units, seed, end), np.zeros(0, np.int64)
@@ -146,6 +146,8 @@ def search(
         begun = core.like(first.core, first.columns)
     improver.start(begun)
     best.offer(improver.choice())
+    if best.within(gap):
+        return
     if best.chosen is None:
         adjusted = problem.adjusted(prices)
         best.offer(greedy(problem, adjusted, core.base))
