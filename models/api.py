@@ -13,18 +13,24 @@ from models.backtest import BackTest, back_test
 from models.datasets import horizon_dataset, response_dataset, response_rows
 from models.features import user_features
 from models.history import History
+from models.policy_evidence import POLICY, PolicyEvidence
 from models.tracking import CHALLENGER, CHAMPION, Registry
 from models.training import Predictor, Trained, train
+from models.value_to_go import ValueToGo, fit_value_to_go
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "POLICY",
     "BackTest",
     "History",
+    "PolicyEvidence",
     "Predictor",
     "Registry",
     "Trained",
+    "ValueToGo",
     "back_test",
+    "fit_value_to_go",
     "horizon_dataset",
     "response_dataset",
     "score_offers",

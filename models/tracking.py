@@ -5,13 +5,15 @@ The only file that imports MLflow; its errors become the kernel's here.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # no outside address is ever called
@@ -24,6 +26,7 @@ from kernel.errors import BadInput, NotFound, Unavailable
 from kernel.learning import Interval, ModelVersion
 from models.backtest import BackTest
 from models.plots import importance_plot, lift_plot, reliability_plot
+from models.policy_evidence import POLICY, PolicyEvidence, estimates_plot, weights_plot
 from models.training import Predictor, Trained
 
 with warnings.catch_warnings():  # MLflow's own modules warn of each other when imported
@@ -50,7 +53,7 @@ class _Served(PythonModel):  # type: ignore[misc] # MLflow's classes are untyped
 
 
 class Registry:
-    """The models of one workspace. Raises Unavailable when MLflow's store does not answer."""
+    """The models and policies of one workspace. Raises Unavailable when MLflow's store does not answer."""
 
     def __init__(self, uri: str, artifacts: Path) -> None:
         self.uri, self._artifacts = uri, artifacts
@@ -119,6 +122,49 @@ class Registry:
             mlflow.log_figure(lift_plot(test), "lift.png")
             mlflow.log_text(test.dates.write_csv(), "dates.csv")
 
+    def record_policy(self, evidence: PolicyEvidence) -> ModelVersion:
+        """A run with the estimates, their plots and the policy's state; a new version of `policy`, the
+        challenger. Nothing goes live by this."""
+        with self._run(f"policy {evidence.policy}") as run:
+            mlflow.log_params({**evidence.made_by, "policy": evidence.policy})
+            mlflow.set_tags({"reason": evidence.reason, "data_fingerprint": evidence.data_fingerprint})
+            for prefix, figures in (("", evidence.challenger), ("champion_", evidence.champion)):
+                mlflow.log_metrics(_metrics(dict(figures), prefix=prefix))
+            mlflow.log_metrics(_metrics({"difference": evidence.difference}) | dict(evidence.facts))
+            mlflow.log_figure(estimates_plot(evidence), "estimates.png")
+            mlflow.log_figure(weights_plot(evidence), "weights.png")
+            mlflow.log_dict(dict(evidence.made_by), "policy/made_by.json")
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "state"
+                path.write_bytes(evidence.state)
+                mlflow.log_artifact(str(path), "policy")
+            uri = mlflow.get_artifact_uri("policy")
+            if not self._is_registered(POLICY):
+                self._client.create_registered_model(POLICY)
+            version = self._client.create_model_version(
+                POLICY,
+                uri,
+                run_id=run,
+                tags={
+                    "as_of": evidence.as_of.isoformat(),
+                    "data_fingerprint": evidence.data_fingerprint,
+                    "refusal": evidence.refusal,
+                },
+            )
+            self._client.set_registered_model_alias(POLICY, CHALLENGER, version.version)
+        return self.version(POLICY, int(version.version), run_id=run)
+
+    def policy(self, version: int | None = None) -> tuple[Mapping[str, Any], bytes, ModelVersion] | None:
+        """How a policy is made, its state and its version: by default the champion, None when there is
+        none. Raises NotFound for a version that does not exist."""
+        number = self._aliases(POLICY).get(CHAMPION) if version is None else version
+        if number is None:
+            return None
+        found = self.version(POLICY, number)
+        with _translated(POLICY, number), TemporaryDirectory() as folder:
+            path = Path(self._client.download_artifacts(found.run_id, "policy", folder))
+            return json.loads((path / "made_by.json").read_text()), (path / "state").read_bytes(), found
+
     def find(self, name: str, key: str) -> ModelVersion | None:
         """The version that was trained under `key`, if there is one."""
         for version in self._versions(name):
@@ -172,14 +218,21 @@ class Registry:
         return sorted(found, key=lambda each: -each.version)
 
     def names(self) -> list[str]:
+        """Of the models that predict; policies are versions of one other, `policy`."""
         with _translated():
-            return sorted(each.name for each in self._client.search_registered_models())
+            found = (each.name for each in self._client.search_registered_models())
+            return sorted(name for name in found if name != POLICY)
 
-    def promote(self, name: str, version: int) -> ModelVersion:
-        """Makes `version` the champion; the one before is remembered for `rollback`."""
-        known = [int(each.version) for each in self._versions(name)]
+    def promote(self, name: str, version: int, *, force: bool = False) -> ModelVersion:
+        """Makes `version` the champion; the one before is remembered for `rollback`. Raises BadInput for
+        a policy that the gate refused, unless by `force`."""
+        known = {int(each.version): each for each in self._versions(name)}
         if version not in known:
             raise NotFound("version", version, known, where=f"model {name}", field="version")
+        if (refusal := known[version].tags.get("refusal")) and not force:
+            raise BadInput(
+                f"was refused by the gate: {refusal}", where=f"model {name}", field="version", value=version
+            )
         before = self._aliases(name).get(CHAMPION)
         if before is not None and before != version:
             self._client.set_model_version_tag(name, str(version), "before", str(before))
@@ -210,6 +263,10 @@ class Registry:
                 return {}
             raise Unavailable(f"MLflow does not answer: {error.message}") from error
         return {alias: int(number) for alias, number in found.items()}
+
+    def _is_registered(self, name: str) -> bool:
+        with _translated():
+            return any(each.name == name for each in self._client.search_registered_models())
 
     def _experiment(self) -> str:
         found = self._client.get_experiment_by_name(EXPERIMENT)

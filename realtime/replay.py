@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,34 @@ from realtime.decide import NO_POLICY, priced
 from realtime.offpolicy import LoggedChoices
 from realtime.policy import Context, Policy, checked
 
+#: decisions, each with its actions in full and its reward
+Log = Iterable[tuple[Decision, Sequence[Action], float]]
 
-def replay(
-    log: Iterable[tuple[Decision, Sequence[Action], float]], policy: Policy, *, dimensions: int = 16
-) -> LoggedChoices:
-    """(decision, its actions, its reward) under `policy`, which does not learn: n decisions, k = the
-    action ids that occur. Decisions that no policy made are left out.
+
+def replay(log: Log, policy: Policy, *, dimensions: int = 16) -> LoggedChoices:
+    """The log under `policy`, which does not learn: n decisions, k = the action ids that occur.
+    Decisions that no policy made are left out.
 
     Contexts become `dimensions` columns by hashing (Weinberger and others, Feature Hashing for Large
     Scale Multitask Learning, 2009). Raises BadInput when fewer than two decisions are left.
     """
+
+    def asked(decision: Decision, actions: Sequence[Action]) -> Sequence[float]:
+        seen = [priced(action, decision.prices) for action in actions]
+        return checked(policy.distribution(decision.context, seen), len(actions), policy.name)
+
+    return _laid_out(log, asked, dimensions)
+
+
+def as_logged(log: Log, *, dimensions: int = 16) -> LoggedChoices:
+    """The log under what made it, whichever policies and versions those were: row by row comparable
+    with `replay` of the same log. Raises BadInput as that does."""
+    return _laid_out(log, lambda decision, _actions: decision.propensities, dimensions)
+
+
+def _laid_out(
+    log: Log, distribution: Callable[[Decision, Sequence[Action]], Sequence[float]], dimensions: int
+) -> LoggedChoices:
     kept = [row for row in log if row[0].policy != NO_POLICY]
     if len(kept) < 2:
         raise BadInput("is too few to judge from; needs 2", where="log", field="decisions", value=len(kept))
@@ -31,11 +49,7 @@ def replay(
     column = {action_id: position for position, action_id in enumerate(ids)}
     target = np.zeros((len(kept), len(ids)))
     for row, (decision, actions, _reward) in enumerate(kept):
-        distribution = policy.distribution(
-            decision.context, [priced(action, decision.prices) for action in actions]
-        )
-        positions = [column[each] for each in decision.actions]
-        target[row, positions] = checked(distribution, len(actions), policy.name)
+        target[row, [column[each] for each in decision.actions]] = distribution(decision, actions)
     return LoggedChoices(
         rewards=np.array([reward for _decision, _actions, reward in kept], dtype=np.float64),
         chosen=np.array([column[decision.action] for decision, *_ in kept], dtype=np.int64),

@@ -1,15 +1,18 @@
-"""`growth train`, `evaluate`, `promote`, `rollback`: models in MLflow."""
+"""`growth train`, `evaluate`, `promote`, `rollback`: models and policies in MLflow."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from engine.cli.shell import HERE, AsJson, Dir, day_of, progress, say, say_json, workspace
+from kernel.errors import BadInput
 from kernel.learning import ModelVersion
 
-Model = Annotated[str, typer.Argument(help="Name of the model.")]
+Model = Annotated[str, typer.Argument(help="Name of the model; policies are versions of `policy`.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -38,10 +41,19 @@ def add_to(app: typer.Typer) -> None:
     @app.command("evaluate")
     def evaluate_(
         as_of: Annotated[str | None, typer.Option("--as-of", help="Day around which to back-test.")] = None,
+        policy: Annotated[
+            str | None, typer.Option("--policy", help="Judge this policy off the decision log instead.")
+        ] = None,
+        told: Annotated[
+            list[str] | None, typer.Option("--with", help="NAME=VALUE: a parameter of the policy.")
+        ] = None,
         root: Dir = HERE,
         as_json: AsJson = False,
     ) -> None:
-        """Back-test the response model: lift over random and over RFM, by plan date, with intervals."""
+        """Back-test the response model by plan date; or judge a policy on what was decided."""
+        if policy is not None:
+            _judge(root, policy, _parameters(told or []), as_of, as_json)
+            return
         from engine.usecases import back_test_on, latest_day
 
         space = workspace(root)
@@ -69,16 +81,55 @@ def add_to(app: typer.Typer) -> None:
     def promote_(
         model: Model,
         version: Annotated[int, typer.Argument(help="Version to make the champion.")],
+        force: Annotated[bool, typer.Option("--force", help="Even a policy that the gate refused.")] = False,
         root: Dir = HERE,
         as_json: AsJson = False,
     ) -> None:
-        """Make a version the champion: the one that plans use."""
-        _show(workspace(root).registry.promote(model, version), as_json)
+        """Make a version the champion: the one that plans, or decisions, use."""
+        _show(workspace(root).registry.promote(model, version, force=force), as_json)
 
     @app.command("rollback")
     def rollback_(model: Model, root: Dir = HERE, as_json: AsJson = False) -> None:
         """Make the champion's predecessor the champion again."""
         _show(workspace(root).registry.rollback(model), as_json)
+
+
+def _parameters(told: list[str]) -> dict[str, str | int | float]:
+    """Numbers where they are, else text."""
+    found: dict[str, str | int | float] = {}
+    for each in told:
+        name, equals, value = each.partition("=")
+        if not (name and equals):
+            raise BadInput("is not NAME=VALUE", field="--with", value=each)
+        found[name] = value
+        for number in (float, int):
+            with suppress(ValueError):
+                found[name] = number(value)
+    return found
+
+
+def _judge(
+    root: Path, policy: str, parameters: dict[str, str | int | float], as_of: str | None, as_json: bool
+) -> None:
+    from engine.policies import evaluate_policy
+
+    if as_of is not None:
+        raise BadInput("does not go with --policy: the log says when", field="--as-of", value=as_of)
+    with progress(quiet=as_json) as step:
+        found = evaluate_policy(workspace(root), policy, step, parameters=parameters)
+    if as_json:
+        say_json(found)
+        return
+    for name, ours in found["challenger"].items():
+        theirs = found["champion"][name]
+        say(
+            f"{name:<7} {ours['mean']:9.4f}  [{ours['low']:.4f}, {ours['high']:.4f}]"
+            f"   live {theirs['mean']:9.4f}  [{theirs['low']:.4f}, {theirs['high']:.4f}]"
+        )
+    worth = f"{found['decisions_judged']:,} decisions say as much as {found['effective_decisions']:,.0f}"
+    say(f"{worth} of its own")
+    gate = "may be promoted" if found["promote"] else "refused"
+    say(f"policy v{found['version']}: {gate}; {found['reason']}")
 
 
 def _show(version: ModelVersion, as_json: bool) -> None:
@@ -89,6 +140,6 @@ def _show(version: ModelVersion, as_json: bool) -> None:
 
 
 def _line(version: ModelVersion) -> str:
-    shown = [name for name in ("auc", "lift_20", "mae", "gini") if name in version.metrics]
+    shown = [name for name in ("auc", "lift_20", "mae", "gini", "dr") if name in version.metrics]
     figures = ", ".join(f"{name} {version.metrics[name]:.3f}" for name in shown)
     return f"{version.name} v{version.version} ({version.alias or 'no alias'}): {figures}"

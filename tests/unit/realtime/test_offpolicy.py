@@ -12,7 +12,7 @@ from kernel.errors import BadInput
 from kernel.learning import Action, Decision
 from realtime.offpolicy import ESTIMATORS, LoggedChoices, evaluate
 from realtime.policy import Greedy, Uniform
-from realtime.replay import replay
+from realtime.replay import as_logged, replay
 
 ROWS = 400
 SMALL = LoggedChoices(
@@ -162,6 +162,15 @@ def test_replay_of_the_logging_policy_itself_weighs_one() -> None:
     result = evaluate(replay(rows, Uniform()))
     assert result.ips.mean == pytest.approx(0.5)
     assert result.warning == ""
+
+
+def test_as_logged_is_what_was_done() -> None:
+    rows = [(logged(n, (A, B)), (A, B), float(n % 3)) for n in range(200)]
+    choices = as_logged([*rows, (logged(9, (A,), policy="default"), (A,), 9.0)])
+    assert choices.target.tolist() == [[0.5, 0.5]] * 200
+    result = evaluate(choices)
+    assert result.ips.mean == pytest.approx(choices.rewards.mean())
+    assert result.effective == pytest.approx(200)
 
 
 def test_replay_of_nothing_is_bad_input() -> None:
