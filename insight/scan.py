@@ -6,7 +6,8 @@ table; from then on the key column need not even be read. Elsewhere the key come
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -36,6 +37,11 @@ from kernel.ids import fingerprint
 ORDERED = ("parquet", "csv", "duckdb")
 #: most bytes of answers that one scan may hold
 _ANSWERS = 2**29
+#: tests of one column of text that are sought by their rows instead of in one scan
+_FEW = 2
+_THREADS = 2
+#: a name that no column has
+_ROW = "row number of the file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +89,7 @@ class TableScan:
             {name: (routes[field].column, routes[field].type, test) for name, (field, test) in tests.items()}
         )
         if own is not None:
-            return self._by_row(own, rows, None)
+            return self._by_row(own, rows, None, self._sought(tests))
         return self._by_row(
             {name: holds(test, table[field]) for name, (field, test) in tests.items()}, rows, table
         )
@@ -110,23 +116,54 @@ class TableScan:
         path = place.path / f"{self.table}.parquet"
         return pl.scan_parquet(path, glob=False) if path.is_file() else None
 
+    def _sought(self, tests: Mapping[str, tuple[str, Test]]) -> list[str]:
+        """Those that look for words in a column of text that few others look at: Polars finds their rows in
+        the file's own dictionary of words, and makes no text."""
+        fields = [field for field, _ in tests.values()]
+        return [
+            name
+            for name, (field, test) in tests.items()
+            if self.catalog.fields[field].type == "string" and test.op in ("eq", "in")
+            if fields.count(field) <= _FEW
+        ]
+
     def _by_row(
-        self, tests: Mapping[str, Any], rows: Mapping[str, NDArray[Any]], table: Any
+        self,
+        tests: Mapping[str, Any],
+        rows: Mapping[str, NDArray[Any]],
+        table: Any,
+        sought: Sequence[str] = (),
     ) -> dict[str, BitMap]:
-        """`tests`: of `table`'s columns, or (None) of the file's own."""
+        """`tests`: of `table`'s columns, or (None) of the file's own; of these `sought` by their rows."""
         count, numbers = int(rows["rows"][0]), rows["numbers"]
-        names, found = list(tests), {}
+        names = [name for name in tests if name not in sought]
+        found: dict[str, BitMap] = {}
         most = max(_ANSWERS * 8 // max(count, 1), 1)
-        for begin in range(0, len(names), most):
-            part = {name: tests[name] for name in names[begin : begin + most]}
-            for name, answers in self._answers(part, table).items():
-                bits = _bits(answers)
-                if len(numbers):
-                    by_number = no_bits(len(self.dictionary))
-                    renumbered(bits, count, numbers, by_number)
-                    bits = by_number
-                found[name] = bitmap_of(bits)
+
+        def numbered(bits: Bits) -> BitMap:
+            if len(numbers):
+                by_number = no_bits(len(self.dictionary))
+                renumbered(bits, count, numbers, by_number)
+                bits = by_number
+            return bitmap_of(bits)
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            for begin in range(0, len(names), most):
+                answers = self._answers({name: tests[name] for name in names[begin : begin + most]}, table)
+                made = pool.map(lambda each: numbered(_bits(each)), answers.values())
+                found.update(zip(answers, made, strict=True))
+            for name in sought:
+                found[name] = numbered(self._seek(tests[name], count))
         return found
+
+    def _seek(self, test: pl.Expr, count: int) -> Bits:
+        """The rows of the file that fulfil a test."""
+        file, bits = self._file(), no_bits(count)
+        assert file is not None  # noqa: S101  the test is of its columns
+        at = file.with_row_index(_ROW).filter(test).select(_ROW)
+        for batch in at.collect_batches(maintain_order=False):
+            set_bits(batch[_ROW].to_numpy(), bits)
+        return bits
 
     def _answers(self, tests: Mapping[str, Any], table: Any) -> dict[str, pa.BooleanArray]:
         """The answer of every row, in order, to each test."""
