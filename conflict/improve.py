@@ -32,6 +32,8 @@ _FIRST, _LEAST, _MOST = 150, 40, 600
 _WIDE = 200_000
 #: columns of one limit among which pairs are looked for at a time, and in a round of random changes
 _AT_LIMIT, _SHAKEN = 120, 40
+#: typical prices that passing one of very many limits costs at first
+_GENTLE = 3.0
 #: seconds that a pair takes, about
 _PAIR = 5e-8
 #: limits that a neighbourhood may touch, besides those that do not bind or that nearly all columns touch
@@ -71,6 +73,9 @@ class Improver:
         # a limit that may not be passed costs far more than anything can gain
         self.hard = np.isinf(self.rules.penalty)
         self.dear = np.where(self.hard, 20.0 * units, self.rules.penalty)
+        if self.dense is None:
+            # where many limits are passed a little at first, each is drawn in at no more than it is worth
+            self.dear = np.where(self.hard, _GENTLE * units, self.rules.penalty)
         self.prices, self.units = prices, units
         self.rng = np.random.default_rng(seed)
         self.rounds, self.size = 1, _FIRST

@@ -15,6 +15,8 @@ import numpy as np
 _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 #: pairs taken at one limit before the next has its turn
 _TURNS = 8
+#: a limit is narrow that no more columns touch than so many times those looked at
+_NARROW = 20
 #: gain below which a pair is not worth taking
 _STEP = 1e-9
 
@@ -143,6 +145,7 @@ def _shake_python(
     """As `sweep`, `rounds` times after one to three random changes at a limit; worse ones are taken back."""
     np.random.seed(seed)
     total, kept, before = 0.0, taken.copy(), use.copy()
+    touched = np.empty(use.size, np.int64)
     for _ in range(rounds):
         limit = np.random.randint(0, use.size)
         begin, count = firsts[limit], firsts[limit + 1] - firsts[limit]
@@ -154,10 +157,17 @@ def _shake_python(
             net += _gain(one, value, owner, taken)
             net -= _move(one, 1.0, owner, taken, starts, rows, amounts, use, low, high, dear)
             _change(one, owner, taken)
-        touched = rows[starts[one] : starts[one + 1]]
+        # pairs are worth looking for where few meet
+        some = 0
+        for at in range(starts[one], starts[one + 1]):
+            row = rows[at]
+            if firsts[row + 1] - firsts[row] <= _NARROW * wide:
+                touched[some] = row
+                some += 1
         net += sweep(
-            touched, firsts, members, wide, starts, rows, amounts, value, owner, taken, use, low, high, dear
-        )
+            touched[:some], firsts, members, wide, starts, rows, amounts, value, owner, taken, use, low, high,
+            dear,
+        )  # fmt: skip
         if net > _STEP:
             total += net
             kept[:] = taken
