@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from datetime import datetime
+from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Any
@@ -18,6 +18,8 @@ from engine.identities import merges_of
 from engine.usecases import latest_day
 from engine.wiring import Workspace
 from insight.api import (
+    BAD,
+    FAILED,
     Condition,
     EventDoor,
     Membership,
@@ -32,11 +34,14 @@ from kernel.clock import start_of_day
 from kernel.errors import BadInput, GrowthError, NotFound, Unavailable
 from storage.events import EventLog, NewEvent
 from storage.group_commit import GroupCommit
-from storage.group_stamp import published_stamp
+from storage.group_stamp import Stamp, forgotten_stamp, published_stamp
+from storage.selection_runs import JobRow
 
 _log = logging.getLogger(__name__)
 #: seconds between looks at what was published, and between looks at everything
 _POLL, _WHOLE = 0.5, 10.0
+#: seconds between looks for events that may go
+_PRUNE = 3600.0
 #: events in one request
 MOST_EVENTS = 1000
 
@@ -47,7 +52,7 @@ class AudienceService:
     def __init__(self, workspace: Workspace) -> None:
         self._space = workspace
         self._catalog = workspace.catalog
-        self._log = EventLog(workspace.database)
+        self._log = EventLog(workspace.database, workspace.tombstones)
         self.door = EventDoor(self._catalog)
         self._people: People | None = None
         self._merged: frozenset[int | str] = frozenset()
@@ -64,9 +69,15 @@ class AudienceService:
             layer=self.layer,
             real_time=real_time,
         )
-        self._writer: GroupCommit[Sequence[NewEvent], list[datetime]] | None = None
+        self._writer: GroupCommit[Sequence[NewEvent], list[datetime | None]] | None = None
         self._wake, self._ended, self._first, self._lock = Event(), Event(), Event(), Lock()
         self._keeper: Thread | None = None
+        self._stamp: Stamp | None = None
+        self._forgotten: object = None
+        #: look again, though nothing has changed
+        self._again = False
+        #: when the groups were last refreshed and the log pruned, and how many seconds refreshing took
+        self._published = self._pruned = self._cost = 0.0
         #: why fresh events or new versions are not taken in just now; empty when they are
         self.trouble = ""
 
@@ -175,15 +186,29 @@ class AudienceService:
 
     def describe(self, name: str) -> dict[str, Any]:
         self._first.wait(60)
-        return self.membership.describe(name)
+        return self._with_run(self.membership.describe(name), self._space.runs.newest_jobs())
 
     def describe_all(self) -> dict[str, Any]:
         self._first.wait(60)
         names = sorted({*self.membership.known, *self.membership.served})
-        return {"groups": [self.membership.describe(name) for name in names]}
+        jobs = self._space.runs.newest_jobs()
+        return {"groups": [self._with_run(self.membership.describe(name), jobs) for name in names]}
 
-    def receive(self, raw: object) -> Future[list[datetime]]:
-        """One event or a list of them, durable when done: when each was first received.
+    def _with_run(self, said: dict[str, Any], jobs: Mapping[str, JobRow]) -> dict[str, Any]:
+        """With the newest run of the group and, when that did not come to its end, with its reason."""
+        job = jobs.get(said["name"])
+        if job is None:
+            return {**said, "run": None}
+        run = {"run": job.run, "state": job.state, "why": job.why, "at": job.changed_at.isoformat()}
+        made = said["calculated_at"]
+        if job.state in BAD and (made is None or job.changed_at > datetime.fromisoformat(made)):
+            problem = f"its newest run {'failed' if job.state == FAILED else 'is blocked'}: {job.why}"
+            return {**said, "run": run, "problem": problem}
+        return {**said, "run": run}
+
+    def receive(self, raw: object) -> Future[list[datetime | None]]:
+        """One event or a list of them, durable when done: when each was first received; None: its user was
+        forgotten, and it is not kept.
 
         Raises BadEvents naming every bad one, Unavailable when there is no room; then nothing is kept.
         """
@@ -225,22 +250,18 @@ class AudienceService:
         self.layer.kept(promised)
         self._wake.set()
 
-    def _append(self, requests: Sequence[Sequence[NewEvent]]) -> Sequence[list[datetime] | Exception]:
+    def _append(self, requests: Sequence[Sequence[NewEvent]]) -> Sequence[list[datetime | None] | Exception]:
         return self._log.append(requests, self._space.clock.now())
 
     def _keep(self) -> None:
-        stamp: tuple[int, int] | None = None
-        looked = published = 0.0
-        wait = 0.0
+        looked = wait = 0.0
         while not self._ended.is_set():
             self._wake.wait(wait)
             self._wake.clear()
             try:
                 if monotonic() - looked >= _POLL:
-                    looked, now = monotonic(), published_stamp(self._space.database)
-                    if now != stamp or looked - published >= _WHOLE:
-                        self.membership.refresh()
-                        stamp, published = now, looked
+                    looked = monotonic()
+                    self._look()
                 self.layer.catch_up()
                 self.layer.expire()
                 self.trouble = ""
@@ -253,6 +274,38 @@ class AudienceService:
                 _log.exception("audiences are not refreshed")
                 self.trouble = "something went wrong here; it is in the log"
             wait = self._pause()
+
+    def _look(self) -> None:
+        """Takes in what was published, amended or forgotten; lets go of events that nobody needs."""
+        begun, now = monotonic(), published_stamp(self._space.database)
+        forgotten = self._forgotten_stamp()
+        if forgotten != self._forgotten:
+            users = pl.Series(self.layer.users, dtype=pl.Int64 if self.door.whole_users else pl.String)
+            self.layer.forget(users.filter(self._space.tombstones.refused(users)).to_list())
+        # Once more after each change: what follows it in the same breath may leave no other trace.
+        changed = now != self._stamp or self._again
+        waited = begun - self._published
+        if forgotten != self._forgotten or waited >= _WHOLE or (changed and waited >= 2 * self._cost):
+            self.membership.refresh()
+            self._again, self._stamp, self._forgotten = now != self._stamp, now, forgotten
+            self._published = monotonic()
+            self._cost = self._published - begun
+        if begun - self._pruned >= _PRUNE:
+            self._prune()
+            self._pruned = begun
+
+    def _forgotten_stamp(self) -> object:
+        dictionary = self._space.dictionary
+        dictionary.refresh()
+        return forgotten_stamp(self._space.database), len(dictionary.forgotten)
+
+    def _prune(self) -> None:
+        """Deletes events that every published real-time group knows, and that were kept long enough."""
+        edge = self.layer.known_to_all()
+        if edge is not None:
+            occurred, received = edge
+            kept = self._space.clock.now() - timedelta(days=self._space.settings.keep_events)
+            self._log.prune(received_before=min(received, kept), occurred_before=occurred)
 
     def _pause(self) -> float:
         due = self.layer.next_due()

@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     memory: str = "2GB"
     #: how long a scheduled run waits for what it needs, seconds
     patience: float = Field(default=43_200.0, ge=0)
+    #: how long the log keeps fresh events that every batch knows, days
+    keep_events: int = Field(default=30, ge=1)
     #: bearer token that callers of the HTTP API need; required beyond loopback
     token: SecretStr | None = None
 

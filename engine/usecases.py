@@ -155,10 +155,18 @@ def examine(root: Path) -> list[Finding]:
         newest = [space.registry.versions(name)[0] for name in names]
         return ", ".join(f"{each.name} v{each.version} as of {each.as_of:%Y-%m-%d}" for each in newest)
 
+    def forgotten() -> str:
+        begun = space.tombstones.unfinished()
+        if begun:
+            when = ", ".join(f"{at:%Y-%m-%d %H:%M}" for at in begun)
+            raise BadInput(f"begun at {when} UTC and not finished; run again: growth forget USER")
+        return "none is unfinished"
+
     look("catalog", catalog)
     look("database", lambda: f"{space.database.dialect.name}, newest schema")
     look("definitions", definitions)
     look("models", models)
+    look("forgetting", forgotten)
     for each in tag_states(space):
         found.append(Finding(what=f"tag {each['name']}", well=each["state"] == "good", said=each["state"]))
     return found

@@ -26,6 +26,7 @@ from insight.fresh import SpeedLayer
 from insight.fresh_events import EventDoor, Reported
 from insight.fresh_groups import real_time_events
 from insight.fresh_history import User
+from insight.fresh_lines import event_table
 from insight.group_profile import LEAST, derive_group_profile
 from insight.group_profile import WITHIN as PROFILED_WITHIN
 from insight.groups import Group, in_order
@@ -120,6 +121,7 @@ __all__ = [
     "edges_of",
     "evaluation_mode",
     "event_range",
+    "event_table",
     "existing_users",
     "firings",
     "free",

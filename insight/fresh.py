@@ -263,6 +263,15 @@ class SpeedLayer:
                 after.evaluated.pop(number, None)
             self._now = after
 
+    def known_to_all(self) -> tuple[datetime, datetime] | None:
+        """Events that happened before the first and were received before the second instant are known to
+        every group; None without groups."""
+        every = [group.cut(self._settles) for group in self._now.groups.values()]
+        if not every:
+            return None
+        occurred, received = min(as_of for as_of, _ in every), min(at for _, at in every)
+        return _EPOCH + occurred * _TINY, _EPOCH + received * _TINY
+
     def explain(self, group: str, user: User) -> dict[str, bool]:
         """Id of a real-time leaf → whether it holds for a touched user now."""
         with self._lock:

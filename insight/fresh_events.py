@@ -61,6 +61,8 @@ class Fresh:
 
     #: in the log
     number: int
+    #: as it was sent
+    event_id: str
     user: int | str
     name: str
     occurred_at: datetime
@@ -171,6 +173,7 @@ class EventDoor:
             ids = [event_id] * len(lines)
         return Fresh(
             number=logged.number,
+            event_id=logged.event_id,
             user=user,
             name=logged.name,
             occurred_at=logged.occurred_at,

@@ -113,6 +113,22 @@ class Sent:
         return pl.DataFrame(columns)
 
 
+def event_table(catalog: Catalog, name: str, events: Iterable[Fresh]) -> pl.DataFrame:
+    """[user_id, event_id, occurred_at, received_at, fields]: a row each line, typed as the catalog says."""
+    rows = [(sent, line) for sent in events for line in sent.lines]
+    event = catalog.events[name]
+    ids = [line.event_id if event.id is not None else sent.event_id for sent, line in rows]
+    columns = {
+        "user_id": pl.Series([sent.user for sent, _ in rows]),
+        "event_id": pl.Series(ids),
+        "occurred_at": pl.Series([sent.occurred_at for sent, _ in rows], dtype=INSTANT),
+        "received_at": pl.Series([sent.received_at for sent, _ in rows], dtype=INSTANT),
+    }
+    for short, route in event.fields.items():
+        columns[short] = pl.Series([line.values.get(short) for _, line in rows], dtype=_KINDS[route.type])
+    return pl.DataFrame(columns)
+
+
 class Known:
     """Lines of the sources, read by key and kept; above `most` all are forgotten, and read again."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import polars as pl
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -34,6 +35,7 @@ from kernel.clock import aware
 from kernel.errors import BadInput, Unavailable
 from storage.database import transaction
 from storage.tables import metadata
+from storage.tombstones import Tombstones
 
 #: instants are whole microseconds since 1970 in UTC
 fresh_events = Table(
@@ -88,22 +90,26 @@ class NewEvent:
 class EventLog:
     """Every method raises Unavailable when the database does not answer, with nothing half done."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, tombstones: Tombstones | None = None) -> None:
+        """`tombstones`: of whom nothing is appended."""
+        self._engine, self._tombstones = engine, tombstones
 
     def append(
         self, requests: Sequence[Sequence[NewEvent]], received_at: datetime
-    ) -> list[list[datetime] | BadInput]:
-        """Durable when it returns. For each request, when each of its events was first received, or why
-        none of them was appended: an `event_id` that belongs to an event of another name.
+    ) -> list[list[datetime | None] | BadInput]:
+        """Durable when it returns. For each request, when each of its events was first received (None: its
+        user was forgotten, and it was not appended), or why none of them was appended: an `event_id` that
+        belongs to an event of another name.
 
         An id that is in the log changes nothing, whatever else the repetition says.
         """
         now = _micros(received_at, "received_at")
         wanted = {each.event_id for request in requests for each in request}
         with self._answering(write=True) as connection:
+            # Inside the transaction: who is forgotten later finds these rows, and deletes them.
+            refused = self._refused({each.user_id for request in requests for each in request})
             standing = _standing(connection, wanted)
-            answers: list[list[datetime] | BadInput] = []
+            answers: list[list[datetime | None] | BadInput] = []
             rows: list[dict[str, Any]] = []
             for request in requests:
                 clash = _clash(request, standing)
@@ -111,10 +117,15 @@ class EventLog:
                     answers.append(clash)
                     continue
                 for each in request:
-                    if each.event_id not in standing:
+                    if each.event_id not in standing and each.user_id not in refused:
                         standing[each.event_id] = (each.name, now)
                         rows.append(_row(each, now))
-                answers.append([_instant(standing[each.event_id][1]) for each in request])
+                answers.append(
+                    [
+                        None if each.user_id in refused else _instant(standing[each.event_id][1])
+                        for each in request
+                    ]
+                )
             if rows:
                 connection.execute(insert(fresh_events), rows)
         return answers
@@ -164,11 +175,20 @@ class EventLog:
         with self._answering(write=True) as connection:
             return connection.execute(delete(fresh_events).where(fresh_events.c.user_id == user_id)).rowcount
 
-    def prune(self, received_before: datetime) -> int:
-        """Deletes events received before an instant, which the sources have had long since; how many."""
-        old = fresh_events.c.received_at < _micros(received_before, "received_before")
+    def prune(self, *, received_before: datetime, occurred_before: datetime) -> int:
+        """Deletes events that were received, and happened, before these instants; how many."""
+        old = and_(
+            fresh_events.c.received_at < _micros(received_before, "received_before"),
+            fresh_events.c.occurred_at < _micros(occurred_before, "occurred_before"),
+        )
         with self._answering(write=True) as connection:
             return connection.execute(delete(fresh_events).where(old)).rowcount
+
+    def _refused(self, users: set[str]) -> set[str]:
+        if self._tombstones is None:
+            return set()
+        asked = pl.Series(sorted(users), dtype=pl.String)
+        return set(asked.filter(self._tombstones.refused(asked)))
 
     @contextmanager
     def _answering(self, *, write: bool = False) -> Iterator[Connection]:

@@ -13,6 +13,7 @@ from engine.cli import (
     audiences,
     catalog,
     definitions,
+    events,
     files,
     forget,
     group_insight,
@@ -33,8 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 for module in (
-    files, definitions, catalog, audiences, group_insight, selections, membership, identities, forget, models,
-    plans, allocate,
+    files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
+    models, plans, allocate,
 ):  # fmt: skip
     module.add_to(app)
 

@@ -43,6 +43,7 @@ _GROUP = {
     "calculated_at": _AT,
     "published": True,
     "problem": None,
+    "run": {"run": "daily-12", "state": "done", "why": "", "at": _AT},
 }
 _WHY = {
     "group": "lapsed_shanghai",
@@ -147,7 +148,7 @@ def audience_routes(audiences: AudienceService) -> APIRouter:
 
     @router.get("/groups", tags=["groups"], responses=_example({"groups": [_GROUP]}))
     def list_groups() -> dict[str, Any]:
-        """Every group: count, instant, version, mode, freshness, and what is wrong with it."""
+        """Every group: count, instant, version, mode, freshness, newest run, and what is wrong with it."""
         return audiences.describe_all()
 
     @router.get("/groups/{name}", tags=["groups"], responses=_example(_GROUP))
@@ -189,7 +190,8 @@ def audience_routes(audiences: AudienceService) -> APIRouter:
     )
     async def receive_events(request: Request) -> Response:
         """One event or up to 1,000, durable when answered. A repeated `event_id` changes nothing and gets the
-        same answer. When one is wrong, all that are wrong are named and none is kept."""
+        same answer. When one is wrong, all that are wrong are named and none is kept. An event of somebody
+        who was forgotten is not kept, and its answer says `"forgotten": true`."""
         raw = _parsed(await request.body())
         few = not isinstance(raw, list) or len(raw) <= _FEW
         try:
@@ -223,8 +225,10 @@ class Received(BaseModel):
     """That an event is kept."""
 
     event_id: str
-    #: when it was first received
-    received_at: datetime
+    #: when it was first received; null: it is not kept
+    received_at: datetime | None
+    #: its user was forgotten, which is why it is not kept; only then in the answer
+    forgotten: bool = False
 
 
 def add_schemas(schema: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
@@ -239,7 +243,9 @@ def add_schemas(schema: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, 
     return whole
 
 
-def _told(event_id: str, at: datetime) -> dict[str, str]:
+def _told(event_id: str, at: datetime | None) -> dict[str, Any]:
+    if at is None:
+        return {"event_id": event_id, "received_at": None, "forgotten": True}
     return {"event_id": event_id, "received_at": at.isoformat()}
 
 

@@ -45,7 +45,9 @@ def catalog(tmp_path: Path) -> Catalog:
 
 def fresh(number: int, name: str, event_id: object, at: datetime, *amounts: float | None) -> Fresh:
     lines = tuple(Line(at, event_id, {} if each is None else {"amount": each}) for each in amounts)
-    return Fresh(number=number, user=1, name=name, occurred_at=at, received_at=AT, lines=lines)
+    return Fresh(
+        number=number, event_id=str(number), user=1, name=name, occurred_at=at, received_at=AT, lines=lines
+    )
 
 
 def test_lines_are_read_by_user_and_by_time(catalog: Catalog) -> None:

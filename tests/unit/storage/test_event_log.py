@@ -72,7 +72,8 @@ def test_what_is_open_happened_late_or_came_late(log: EventLog) -> None:
     assert [each.event_id for each in found] == ["new"]
     found = log.open(["view"], occurred_after=AT + HOUR, received_after=AT, until=log.last(), limit=9)
     assert [each.event_id for each in found] == ["late", "new"]
-    assert log.prune(AT + HOUR) == 1
+    assert log.prune(received_before=AT + HOUR, occurred_before=AT) == 0
+    assert log.prune(received_before=AT + HOUR, occurred_before=AT + HOUR) == 1
     assert [each.event_id for each in log.after(0, ["view"])] == ["late", "new"]
 
 
