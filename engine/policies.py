@@ -15,7 +15,7 @@ from kernel.definitions import parse
 from kernel.errors import BadInput, NotFound
 from kernel.ids import fingerprint
 from kernel.learning import Action, Decision, ModelVersion
-from models.api import POLICY, PolicyEvidence
+from models.api import POLICY, PolicyEvidence, ValueToGo, fit_value_to_go
 from realtime.api import (
     ESTIMATORS,
     NO_POLICY,
@@ -23,6 +23,7 @@ from realtime.api import (
     Join,
     Learner,
     OffPolicy,
+    Promoted,
     RewardRule,
     Verdict,
     as_logged,
@@ -31,6 +32,7 @@ from realtime.api import (
     micros,
     replay,
     scores,
+    sessions_of,
 )
 from storage.journal import FileJournalReader
 
@@ -80,21 +82,34 @@ def evaluate_policy(
 
 def rewarded(space: Workspace) -> list[Row]:
     """Every decision in the journals whose reward is final now, in the order in which they became so."""
+    return [(decision, actions, reward) for _session, decision, actions, reward in _joined(space)]
+
+
+def future_worth(space: Workspace, seed: int) -> ValueToGo:
+    """Value-to-go from every logged session whose rewards are final: what `Sequential` takes. Raises
+    BadInput when there are too few."""
+    return fit_value_to_go(sessions_of(_joined(space)), seed=seed)
+
+
+def _joined(space: Workspace) -> list[tuple[str | None, Decision, Sequence[Action], float]]:
     rules = [parse(RewardRule, each.body, f"reward {each.name}") for each in space.store.current("reward")]
     join = Join(FileJournalReader(space.root / "var" / "journal"), rules=by_moment(rules))
     found = join.final(micros(space.clock.now(), "now"), sys.maxsize)
-    return [(each.choice.decision, each.actions, each.reward) for each in found]
+    return [
+        (each.choice.rest["session_id"], each.choice.decision, each.actions, each.reward) for each in found
+    ]
 
 
 def live_policy(space: Workspace) -> tuple[Learner, ModelVersion] | None:
-    """The champion as it was when it was judged; None when none was ever promoted."""
+    """The champion as it was when it was judged, named by its version; None when none was ever promoted.
+    What it has learned since is in the snapshots and states under that name."""
     found = space.registry.policy()
     if found is None:
         return None
     made_by, state, version = found
     policy = _made(made_by)
     policy.restore(state)
-    return policy, version
+    return Promoted(policy, version.version), version
 
 
 def _made(made_by: Mapping[str, Any]) -> Learner:

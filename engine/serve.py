@@ -19,6 +19,7 @@ from engine.definitions import parse_definition
 from engine.group_insight import GroupInsight
 from engine.http.app import create_app
 from engine.http.services import Services
+from engine.policies import live_policy
 from engine.publish import read_plan
 from engine.selection_jobs import scheduling
 from engine.usecases import latest_day
@@ -26,7 +27,7 @@ from engine.wiring import Workspace
 from insight.api import Group, resolve
 from kernel.clock import start_of_day
 from kernel.errors import BadInput, NotFound
-from realtime.api import SquareCB, restore_newest
+from realtime.api import Learner, SquareCB, restore_newest
 from storage.decisions import SqlDecisionLog
 
 _WINDOW = timedelta(days=1)
@@ -43,7 +44,8 @@ def serve(workspace: Workspace, host: str, port: int) -> None:
 
 def services(workspace: Workspace) -> Services:
     log = SqlDecisionLog(workspace.database)
-    policy = SquareCB()
+    champion = live_policy(workspace)
+    policy: Learner = champion[0] if champion else SquareCB()
     restore_newest(policy, log)
     token = workspace.settings.token
     audiences = AudienceService(workspace)

@@ -11,6 +11,7 @@ from realtime.outcomes import Lesson, OutcomeReport, Reward, learn_due, net_valu
 from realtime.policies import POLICIES
 from realtime.policy import Fixed, Greedy, Learner, Policy, Uniform
 from realtime.ports import DecisionLog, JournalReader, JournalWriter, Position, Snapshots
+from realtime.promoted import Promoted
 from realtime.records import Choice, decode_decision, decode_outcome, encode_decision, encode_outcome, micros
 from realtime.replay import as_logged, replay
 from realtime.rewards import ELSEWHERE, NET_VALUE, Outcome, RewardRule, by_moment
@@ -54,6 +55,7 @@ __all__ = [
     "OutcomeReport",
     "Policy",
     "Position",
+    "Promoted",
     "Reward",
     "RewardRule",
     "Sequential",

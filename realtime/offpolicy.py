@@ -88,6 +88,8 @@ class OffPolicy:
     switch: Interval
     #: infinite: SwitchDR is DR; 0: it is the cross-fitted regression alone
     switch_at: float
+    #: penalty of what sets an action apart in the reward model, in decisions
+    ridge: float
     #: decisions in the log
     decisions: int
     #: (Σ w)² / Σ w²: as many decisions of the target policy itself would say as much
@@ -113,6 +115,7 @@ class Scores:
     switch_at: float
     #: mean of the corrections that SwitchDR leaves out: its bias, as far as the log shows it
     left_out: float
+    ridge: float
 
 
 def evaluate(
@@ -141,6 +144,7 @@ def evaluate(
         dr=reach(found.dr),
         switch=_widened(reach(found.switch), abs(found.left_out)),
         switch_at=found.switch_at,
+        ridge=found.ridge,
         decisions=len(found.weights),
         effective=_effective(found.weights),
         largest=float(found.weights.max()),
@@ -175,6 +179,7 @@ def scores(log: LoggedChoices, *, ridge: float | None = None) -> Scores:
         + (0 if kept.all() else _noise(model, log, kept * weights, residuals)),
         switch_at=switch_at,
         left_out=float((~kept * corrections).mean()),
+        ridge=ridge,
     )
 
 

@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.cli.main import app
-from engine.policies import evaluate_policy, live_policy, rewarded
+from engine.policies import evaluate_policy, future_worth, live_policy, rewarded
+from engine.serve import services
 from engine.usecases import init_workspace
 from engine.wiring import Workspace, open_workspace
 from kernel.errors import BadInput, NotFound
@@ -49,7 +50,7 @@ def write(root: Path, count: int) -> None:
             prices={},
             reason="",
         )
-        writer.append(encode_decision(decision, ACTIONS))
+        writer.append(encode_decision(decision, ACTIONS, session_id=f"s{number // 3}"))
         if (chosen == 0) == new and rng.random() < 0.5:
             micros = int((at + timedelta(minutes=1)).timestamp() * 1e6)
             writer.append(encode_outcome(Outcome(f"d{number}", f"o{number}", "order", 1.0, micros, micros)))
@@ -84,14 +85,18 @@ def test_better_policies_pass_the_gate_worse_do_not_and_one_call_rolls_back(spac
         registry.promote("policy", refused["version"])
     registry.promote("policy", found["version"])
     policy, version = live_policy(space) or pytest.fail("no champion")
-    assert (version.version, version.alias, policy.name) == (found["version"], "champion", "squarecb@1000")
+    assert (version.version, version.alias, policy.name) == (
+        found["version"],
+        "champion",
+        f"v{found['version']}-squarecb@1000",
+    )
     assert policy.distribution({"new": True}, ACTIONS)[0] > 0.8
     registry.promote("policy", refused["version"], force=True)
     policy, _version = live_policy(space) or pytest.fail("no champion")
-    assert policy.name == "uniform"
+    assert policy.name == f"v{refused['version']}-uniform"
     assert registry.rollback("policy").version == found["version"]
     policy, _version = live_policy(space) or pytest.fail("no champion")
-    assert policy.name == "squarecb@1000"
+    assert policy.name == f"v{found['version']}-squarecb@1000"
     assert registry.names() == []  # no policy is taken for a model that predicts
 
     run = mlflow.MlflowClient(registry.uri).get_run(found["run_id"])
@@ -99,6 +104,23 @@ def test_better_policies_pass_the_gate_worse_do_not_and_one_call_rolls_back(spac
     assert run.data.metrics["champion_dr_high"] == pytest.approx(found["champion"]["dr"]["high"])
     listed = {each.path for each in mlflow.MlflowClient(registry.uri).list_artifacts(found["run_id"])}
     assert listed >= {"estimates.png", "weights.png", "policy"}
+
+
+def test_sessions_in_the_journal_teach_what_comes_later(space: Workspace) -> None:
+    worth = future_worth(space, 1)
+    assert worth.sessions == 500
+    context = {"new": True, "session.stage": "guidance"}
+    first, last = (worth({**context, "session.step": step}, ACTIONS) for step in (0, 2))
+    assert np.mean(first) > 0.4  # two more decisions, each worth up to half an order
+    assert np.abs(last).max() < 0.2
+
+
+def test_the_server_decides_with_the_champion(space: Workspace) -> None:
+    found = evaluate_policy(space, "squarecb", quiet)
+    space.registry.promote("policy", found["version"])
+    served = services(space).policy
+    assert served.name == f"v{found['version']}-squarecb@1000"
+    assert served.distribution({"new": True}, ACTIONS)[0] > 0.8
 
 
 def test_through_the_command(space: Workspace) -> None:
