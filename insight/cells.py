@@ -12,6 +12,7 @@ import polars as pl
 from insight.cell_profile import derive_profiles
 from insight.cell_sociology import derive_sociology
 from insight.cell_traits import derive_traits
+from insight.cells_at_scale import CHUNK, lay_out
 from insight.clusters import ClusterModel, Clusters, derive_clusters
 from insight.lifecycle import derive_stages
 from insight.tiers import derive_tiers
@@ -21,6 +22,8 @@ from kernel.events import check_event_frame
 from kernel.people import CellProfiles, CellRecipe, Cells
 
 _UTC = ZoneInfo("UTC")
+#: users from which on cells are learnt from a sample and laid out in chunks
+AT_SCALE = 1_000_000
 #: column → words, for traits that are the same everywhere
 _LABELS = {
     "spend": "predicted spend",
@@ -53,7 +56,7 @@ class CellMap:
 def derive_cells(
     *,
     users: pl.DataFrame,
-    purchases: pl.DataFrame,
+    purchases: pl.DataFrame | pl.LazyFrame,
     fields: pl.DataFrame,
     spend: pl.DataFrame,
     as_of: datetime,
@@ -61,23 +64,39 @@ def derive_cells(
     seed: int,
     zone: ZoneInfo = _UTC,
     clusters: ClusterModel | None = None,
+    before: ClusterModel | None = None,
+    at_scale: int = AT_SCALE,
+    chunk: int = CHUNK,
 ) -> CellMap:
     """The cell of each user of `users` (column user) as of an instant.
 
     `purchases`: kernel.events with amount, and discount, category, place where known; lines after
     `as_of` and of users outside `users` are not looked at. `fields`: user and the recipe's sociology.
     `spend`: user, spend (predicted, major units) of every buyer. `zone` is where days and hours are
-    read. `clusters` (of an earlier map) keeps the clusters and their names instead of finding new ones.
+    read. `clusters` (of an earlier map) keeps the clusters and their names instead of finding new ones;
+    `before` (of an earlier map) finds new ones, of which those that are the same keep their names.
+    At least `at_scale` users are laid out in chunks of `chunk` (cells_at_scale), so that memory is
+    bounded where `purchases` are a lazy scan.
     The same for any order of rows. Raises BadInput for what it cannot read.
     """
     as_of = aware(as_of, "as_of")
     users = _users(users)
     _check(users, purchases=purchases, fields=fields, spend=spend)
-    check_event_frame(purchases.lazy(), "purchases", ["amount"])
-    for column in ("user", "at", "event_id"):
-        if purchases[column].null_count():
+    lines = purchases.lazy()
+    check_event_frame(lines, "purchases", ["amount"])
+    missing = lines.select(pl.col("user", "at", "event_id").null_count()).collect(engine="streaming")
+    for column in missing.columns:
+        if missing[column][0]:
             raise BadInput("is missing in a line", where="purchases", field=column)
-    known = purchases.join(users, on="user", how="semi")
+    if users.height >= at_scale:
+        sociology, facts = derive_sociology(users, fields, recipe.sociology)
+        found_in_chunks = lay_out(
+            users=users, purchases=lines, sociology=sociology, facts=facts, labels=dict(_LABELS), spend=spend,
+            as_of=as_of, recipe=recipe, seed=seed, zone=zone, model=clusters, before=before,
+            chunk=chunk,
+        )  # fmt: skip
+        return CellMap(**vars(found_in_chunks))
+    known = lines.join(users.lazy(), on="user", how="semi").collect()
     lifecycle = derive_stages(users=users, purchases=known, as_of=as_of, zone=zone)
     traits = derive_traits(purchases=known, as_of=as_of, zone=zone)
     sociology, facts = derive_sociology(users, fields, recipe.sociology)
@@ -90,6 +109,7 @@ def derive_cells(
         max_clusters=recipe.max_clusters,
         seed=seed,
         model=clusters,
+        before=before,
     )
     tiers = derive_tiers(users=users, buyers=traits.frame, spend=spend, shares=recipe.tiers)
     cells = _cross(lifecycle, found.members, tiers)
@@ -129,16 +149,17 @@ def _users(users: pl.DataFrame) -> pl.DataFrame:
     return users.select("user").sort("user")
 
 
-def _check(users: pl.DataFrame, **frames: pl.DataFrame) -> None:
+def _check(users: pl.DataFrame, **frames: pl.DataFrame | pl.LazyFrame) -> None:
     """Every frame names users, and in the same type: a join across types would find nobody."""
     for where, frame in frames.items():
+        schema = frame.collect_schema()
         for column in ("user", "spend") if where == "spend" else ("user",):
-            if column not in frame.columns:
+            if column not in schema:
                 raise BadInput("is missing", where=where, field=column)
-        if frame.schema["user"] != users.schema["user"]:
+        if schema["user"] != users.schema["user"]:
             raise BadInput(
                 f"is not of the type of users, {users.schema['user']}",
                 where=where,
                 field="user",
-                value=str(frame.schema["user"]),
+                value=str(schema["user"]),
             )

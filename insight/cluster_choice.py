@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 
+from insight.cluster_many import find_many, fit
 from kernel.randomness import derive_seed
 
 #: overlap from which a cluster of a resample is the same cluster …
@@ -27,6 +28,8 @@ LEAST_REPRODUCED = 0.6
 SEPARATED = 0.85
 #: bootstrap samples, and users that choice and fit look at (the others are assigned)
 RESAMPLES, FIT_USERS, SILHOUETTE_USERS = 10, 10_000, 2_000
+#: more clusters than this are looked for by cluster_many, where there are more users than FIT_USERS
+FEW = 12
 #: a cluster holds at least this part of the buyers and this many of them
 LEAST_PART, LEAST_USERS = 0.02, 10
 
@@ -57,6 +60,17 @@ def find_clusters(
     points: _Numbers, most: int, seed: int
 ) -> tuple[tuple[tuple[float, ...], ...], pl.DataFrame]:
     """Centres of the chosen clustering, in order of their coordinates, and what was tried."""
+    if most > FEW and len(points) > FIT_USERS:
+        many, rows_of_many = find_many(
+            points, most, seed, nearest, _overlaps, reproduced=REPRODUCED, separated=SEPARATED
+        )
+        if many is not None:
+            final = fit(points, len(many), derive_seed(seed, "all"), many)
+            tried = pl.DataFrame(
+                rows_of_many, schema={name: kind for name, kind in TRIED.items() if name != "chosen"}
+            )
+            return _ordered(final), tried.with_columns(chosen=pl.col("clusters") == len(many))
+        most = FEW
     rng = np.random.default_rng(derive_seed(seed, "clusters"))
     if len(points) > FIT_USERS:
         points = points[np.sort(rng.choice(len(points), FIT_USERS, replace=False))]
@@ -101,7 +115,11 @@ def find_clusters(
     tried = tried.with_columns(chosen=pl.col("clusters") == chosen)
     if chosen == 1:
         return one, tried
-    return tuple(sorted(tuple(row) for row in centres[chosen].tolist())), tried
+    return _ordered(centres[chosen]), tried
+
+
+def _ordered(centres: _Numbers) -> tuple[tuple[float, ...], ...]:
+    return tuple(sorted(tuple(row) for row in centres.tolist()))
 
 
 def _overlaps(found: NDArray[np.int64], other: NDArray[np.int64], k: int) -> _Numbers:
