@@ -54,6 +54,14 @@ def test_an_early_action_is_worth_the_best_that_follows(worth: ValueToGo) -> Non
     assert worth.sessions == 1500
 
 
+def test_a_session_is_worth_nothing_to_the_one_before_it() -> None:
+    sessions = [
+        [Logged({"step": 0}, (A, B), n % 2, 5.0), Logged({"step": 1}, (A, B), n % 2, 0.0)] for n in range(400)
+    ]
+    worth = fit_value_to_go(sessions, seed=1)
+    assert worth({"step": 1}, (A, B)) == pytest.approx((0.0, 0.0), abs=0.1)
+
+
 def test_what_will_be_explored_is_worth_less() -> None:
     half = fit_value_to_go(chain(1500), seed=1, explore=0.5)
     assert half({"step": 0}, (A, B)) == pytest.approx((0.75, 3.0), abs=0.15)

@@ -54,13 +54,33 @@ def test_a_challenger_that_the_log_does_not_cover_is_refused_however_good() -> N
 
 
 def test_an_uncertain_champion_needs_the_paired_difference() -> None:
-    """The champion's best rows are missing from the log by chance: its estimate alone would be beaten."""
-    challenger, champion = world(3, 0.0, rows=4000)
-    verdict = judge(challenger, champion)
-    assert verdict.difference.low < verdict.difference.mean < verdict.difference.high
-    assert verdict.promote == (
-        verdict.challenger.dr.low > verdict.champion.dr.mean and verdict.difference.low > 0
-    )
+    """The champion does what the log hardly shows, and by chance looks poor: of 100 logs in which both
+    earn alike many would pass by the estimates alone, and few may."""
+    beaten = passed = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        chosen = (rng.random(2000) < 0.1).astype(np.int64)
+        champion = LoggedChoices(
+            rewards=rng.normal(size=2000),
+            chosen=chosen,
+            propensities=np.where(chosen == 1, 0.1, 0.9),
+            target=np.tile([0.0, 1.0], (2000, 1)),
+            contexts=rng.normal(size=(2000, 1)),
+        )
+        verdict = judge(replace(champion, target=np.tile([1.0, 0.0], (2000, 1))), champion)
+        beaten += verdict.challenger.dr.low > verdict.champion.dr.mean
+        passed += verdict.promote
+    assert beaten > 15
+    assert passed <= 8
+
+
+def test_a_sure_but_small_difference_is_not_enough() -> None:
+    """The challenger is all but the champion, so the difference is sure; its own estimate is not."""
+    _, champion = world(1, 0.5)
+    verdict = judge(replace(champion, target=np.tile([0.45, 0.55], (2000, 1))), champion)
+    assert verdict.difference.low > 0
+    assert not verdict.promote
+    assert "does not lie above" in verdict.reason
 
 
 def test_two_logs_are_not_compared() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from kernel.errors import BadInput
 from kernel.learning import Action, Decision
-from realtime.offpolicy import ESTIMATORS, LoggedChoices, evaluate
+from realtime.offpolicy import ESTIMATORS, LoggedChoices, evaluate, scores
 from realtime.policy import Greedy, Uniform
 from realtime.replay import as_logged, replay
 
@@ -81,6 +81,10 @@ def test_switch_dr_switches_where_weights_explode_and_is_steadier_for_it() -> No
     assert result.switch_at < result.largest == pytest.approx(100 / 3)
     assert result.switch.high - result.switch.low < result.dr.high - result.dr.low
     assert abs(result.switch.mean - 1) < abs(result.ips.mean - 1)
+    found = scores(log)
+    reach = 1.959964 * found.switch.std(ddof=1) / math.sqrt(2000) + abs(found.left_out)
+    assert found.left_out != 0
+    assert result.switch.high - result.switch.mean == pytest.approx(reach, rel=1e-6)
 
 
 def test_a_higher_level_is_wider() -> None:
