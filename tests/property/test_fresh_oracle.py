@@ -10,6 +10,7 @@ import importlib.util
 import random
 import sys
 import tempfile
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from sqlalchemy import create_engine, event
 from insight.api import Group, Population, parse_catalog
 from insight.fresh import SpeedLayer
 from insight.fresh_events import EventDoor
-from insight.fresh_groups import Cutter, real_time_events
+from insight.fresh_groups import Cutter, FreshGroup, real_time_events
 from kernel.audiences import GroupVersion
 from kernel.errors import NotFound
 from storage import database
@@ -191,6 +192,7 @@ class Story:
     def load(self) -> None:
         """The sources take in everything so far."""
         self.source = [(name, line) for name, line, _ in self.all]
+        self.loaded_at = self.clock.at
         instant = pl.Datetime("us", "UTC")
         tables: dict[str, dict[str, Any]] = {
             "order": {"who": pl.Int64, "t": instant, "basket": pl.Int64, "total": pl.Float64,
@@ -226,17 +228,31 @@ class Story:
             )
             for name, group in self.groups.items()
         ]
+        self.cuts: dict[str, FreshGroup | None] = {}
+        self.rebase()
+
+    def publish_again(self) -> None:
+        """One group as of another instant, from the same load; the others stay as they are."""
+        at = self.chance.randrange(len(self.versions))
+        name = self.versions[at].name
+        as_of = self.clock.at - self.chance.choice([timedelta(0), timedelta(hours=1), timedelta(days=1)])
+        people = Population(self.catalog, as_of, self.groups)
+        self.published[name] = people.members(name)
+        self.versions[at] = replace(self.versions[at], as_of=as_of, calculated_at=self.loaded_at)
+        del self.cuts[name]
+        self.people = people
         self.rebase()
 
     def rebase(self) -> None:
-        cutter = Cutter(
-            self.catalog,
-            self.groups,
-            real_time_events(self.catalog),
-            lambda _, nodes: [self.people.members(node) for node in nodes],
-        )
-        cut = [found for version in self.versions if (found := cutter.cut(version)) is not None]
-        self.overlays = self.layer.rebase(cut)
+        def members(as_of: datetime, nodes: Any) -> list[BitMap]:
+            people = Population(self.catalog, as_of, self.groups)
+            return [people.members(node) for node in nodes]
+
+        cutter = Cutter(self.catalog, self.groups, real_time_events(self.catalog), members)
+        for version in self.versions:
+            if version.name not in self.cuts:
+                self.cuts[version.name] = cutter.cut(version)
+        self.overlays = self.layer.rebase([cut for cut in self.cuts.values() if cut is not None])
 
     def check(self) -> None:
         self.layer.catch_up()
@@ -355,13 +371,15 @@ def test_the_speed_layer_and_the_oracle_agree(
     with tempfile.TemporaryDirectory() as name:
         story = Story(Path(name), seed, where, settles)
         for _ in range(14):
-            step = story.chance.choice(["send", "send", "send", "wait", "wait", "batch", "restart"])
+            step = story.chance.choice(["send", "send", "send", "wait", "wait", "again", "batch", "restart"])
             if step == "send":
                 story.send()
             elif step == "wait":
                 story.clock.at += story.chance.choice(STEPS)
             elif step == "batch":
                 story.batch()
+            elif step == "again":
+                story.publish_again()
             else:
                 story.start()
                 story.rebase()
