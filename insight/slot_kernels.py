@@ -61,7 +61,7 @@ def empty_slot(of_values: bool) -> Arrays:
     return fold_slot(none, [np.zeros(0)] if of_values else None)
 
 
-def add_counts(slot: Arrays, totals: NDArray[np.uint32], times: int) -> None:
+def add_counts(slot: Arrays, totals: NDArray[Any], times: int) -> None:
     """Adds (or, −1 `times`, takes away) a slot's counts."""
     _add(slot["numbers"], slot["counts"], totals, times)
 
@@ -131,7 +131,7 @@ def _folded(order: Any, values: Any, found: Any, n: Any, total: Any, low: Any, h
 @compiled
 def _add(numbers: Any, counts: Any, totals: Any, times: Any) -> None:
     for i in range(numbers.size):
-        totals[numbers[i]] += np.uint32(times * np.int64(counts[i]))
+        totals[numbers[i]] += times * np.int64(counts[i])
 
 
 @compiled

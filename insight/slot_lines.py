@@ -26,6 +26,8 @@ from insight.tables import event_lines
 Asked = tuple[Step, str | None]
 #: lines that come at a time
 _PIECE = 4_000_000
+#: spans whose lines come at once
+_SHORT = timedelta(days=3)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -99,12 +101,15 @@ def _frames(
     until: datetime,
 ) -> Iterator[pl.DataFrame]:
     """[user, at (µs), v0 … values, w0 … whether each `where` is met], in pieces, in the table's order."""
-    asked = [end.field for where in wheres for end in ends(where) if isinstance(end, FieldTest)]
-    lines = event_lines(catalog, event, dict.fromkeys([*fields, *asked]))
     own = _own(catalog, event, fields, wheres, since, until)
     if own is not None:
-        yield from own.collect_batches(chunk_size=_PIECE, maintain_order=True)
+        if until - since > _SHORT:
+            yield from own.collect_batches(chunk_size=_PIECE, maintain_order=True)
+        else:
+            yield own.collect(engine="streaming")
         return
+    asked = [end.field for where in wheres for end in ends(where) if isinstance(end, FieldTest)]
+    lines = event_lines(catalog, event, dict.fromkeys([*fields, *asked]))
     within = lines.filter(lines["at"] > ibis.literal(since), lines["at"] <= ibis.literal(until))
     values = {f"v{i}": within[name].cast("float64") for i, name in enumerate(fields)}
     met = {f"w{i}": line_filter(where, within) for i, where in enumerate(wheres)}

@@ -92,10 +92,11 @@ class Slots:
             known = before.ends if before is not None else set()
             needed.setdefault(wanted, set()).update(set(self._ends(days)) - known)
         slots = self._slots(needed)
-        totals = {
-            (wanted, days): self._totals(wanted, days, slots[wanted], carried[wanted, days])
-            for wanted, days in windows
-        }
+        with ThreadPoolExecutor(2) as pool:
+            added = pool.map(
+                lambda each: self._totals(each[0], each[1], slots[each[0]], carried[each]), windows
+            )
+            totals = dict(zip(windows, added, strict=True))
         return {
             name: _fulfilling(leaf, totals[Wanted(step=leaf.step, of=leaf.of), _days(leaf)])
             for name, leaf in leaves.items()
@@ -163,7 +164,10 @@ class Slots:
         """Of a window, by user number. Counts go on from the day before; sums are added anew."""
         if wanted.of is not None:
             return add_values([slots[end][0] for end in self._ends(days)], len(self.dictionary))
-        totals, ends = np.zeros(len(self.dictionary), np.uint32), set[datetime]()
+        most = sum(int(slot["counts"].max(initial=0)) for slot, _ in slots.values())
+        most += int(before.totals.max(initial=0)) if before is not None else 0
+        totals = np.zeros(len(self.dictionary), np.uint16 if most < 2**16 else np.uint32)
+        ends = set[datetime]()
         if before is not None:
             totals[: len(before.totals)] = before.totals
             ends = before.ends & set(self._ends(days))
@@ -175,9 +179,8 @@ class Slots:
                 add_counts(slots[end][0], totals, 1)
                 ends.add(end)
         if days >= CARRIED and ends:
-            narrow = totals.astype(np.uint16) if totals.max(initial=0) < 2**16 else totals.copy()
             at = np.array([(end - _EPOCH) // _TICK for end in sorted(ends)], np.int64)
-            self.cache.put_arrays(self._total_key(wanted, days), {"totals": narrow, "ends": at})
+            self.cache.put_arrays(self._total_key(wanted, days), {"totals": totals.copy(), "ends": at})
         for end in added:
             if not slots[end][1]:
                 add_counts(slots[end][0], totals, 1)
