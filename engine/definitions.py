@@ -25,6 +25,7 @@ from kernel.learning import ModelRecipe
 from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
 from planner.api import Resources
+from realtime.api import MOMENTS, RewardRule, by_moment
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
 
@@ -41,6 +42,7 @@ KINDS: dict[str, type[Definition]] = {
     "limits": DailyLimits,
     "cap": Cap,
     "quiet_hours": QuietHours,
+    "reward": RewardRule,
 }
 Kind = TypeVar("Kind", bound=Definition)
 
@@ -167,6 +169,7 @@ def check_together(
         for group in groups.values():
             check_condition(group.condition, catalog, f"group {group.name}")
             in_order(group.condition, groups, f"group {group.name}")
+    by_moment(_only(RewardRule, merged.values()), MOMENTS)
     names = set(groups) | {f"stage:{stage}" for stage in Stage}
     Resources(
         goals=_only(Goal, merged.values()),

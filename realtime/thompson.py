@@ -27,6 +27,8 @@ from realtime.tokens import bounded, terms
 Floats = NDArray[np.float64]
 _MAGIC = b"growth-thompson-1\n"
 _DIGEST = 16
+#: odd numbers that stir the bits of a key (Vigna, SplitMix64, 2015)
+_SPREAD, _STIR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 #: added to a covariance, relative to its size, so that it has a root
 _STEADY = 1e-9
 
@@ -151,31 +153,34 @@ class Thompson:
     def _design(self, context: Context, actions: Sequence[Action]) -> Floats:
         """One row an action: its own features, and each with each of the user's; of length one at most,
         so that no lesson outweighs what is believed by more than its due."""
-        user = _hashed(context.items())
-        rows = np.zeros((len(actions), self._size))
-        for row, action in zip(rows, actions, strict=True):
-            own = _hashed([("id", action.id), *action.features.items()])
-            keys = np.array([key for key, _ in own], dtype=np.uint64)
-            sizes = np.array([number for _, number in own])
-            mixed = [keys]
-            weights = [sizes]
-            if user:
-                theirs = np.array([key for key, _ in user], dtype=np.uint64)
-                mixed.append((keys[:, None] * np.uint64(0x9E3779B97F4A7C15) ^ theirs[None, :]).ravel())
-                weights.append((sizes[:, None] * np.array([number for _, number in user])).ravel())
-            flat = np.concatenate(mixed)
-            flat = (flat ^ (flat >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
-            signs = np.where(flat >> np.uint64(63), 1.0, -1.0)
-            places = ((flat >> np.uint64(20)) % np.uint64(self._size)).astype(np.intp)
-            np.add.at(row, places, signs * np.concatenate(weights))
-            row /= max(1.0, float(np.linalg.norm(row)))
-        return rows
+        theirs, weights = _arrays([("", 1.0), *_hashed(context.items())])
+        theirs[0] = 0  # an action's feature with nothing of the user's: itself
+        own = [_hashed([("id", action.id), *action.features.items()]) for action in actions]
+        rows = np.repeat(np.arange(len(actions)), [len(each) for each in own])
+        keys, sizes = _arrays([pair for each in own for pair in each])
+        mixed = (keys[:, None] * _SPREAD) ^ theirs[None, :]
+        mixed = (mixed ^ (mixed >> np.uint64(29))) * _STIR
+        signs = np.where(mixed >> np.uint64(63), 1.0, -1.0)
+        places = ((mixed >> np.uint64(20)) % np.uint64(self._size)).astype(np.intp)
+        places += (rows * self._size)[:, None]
+        values = signs * sizes[:, None] * weights[None, :]
+        flat = np.zeros(len(actions) * self._size)
+        np.add.at(flat, places.ravel(), values.ravel())
+        design = flat.reshape(len(actions), self._size)
+        lengths = np.sqrt((design * design).sum(axis=1, keepdims=True))
+        return np.asarray(design / np.maximum(1.0, lengths), dtype=np.float64)
 
 
-def _hashed(pairs: Iterable[tuple[object, object]]) -> list[tuple[int, float]]:
+def _arrays(pairs: Sequence[tuple[str, float]]) -> tuple[NDArray[np.uint64], Floats]:
+    keys = np.array([_key(token) for token, _ in pairs], dtype=np.uint64)
+    return keys, np.array([size for _, size in pairs])
+
+
+def _hashed(pairs: Iterable[tuple[object, object]]) -> list[tuple[str, float]]:
+    """Numbers as ± log(1 + size): the model is linear, and one amount must not drown the rest."""
     return [
-        (_key(each), 1.0 if number is None else math.copysign(math.log1p(abs(number)), number))
-        for each, number in terms(pairs)
+        (token, 1.0 if number is None else math.copysign(math.log1p(abs(number)), number))
+        for token, number in terms(pairs)
     ]
 
 

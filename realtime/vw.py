@@ -28,6 +28,10 @@ from realtime.tokens import SMALLEST, bounded, terms
 
 _MAGIC = b"growth-squarecb-2\n"
 _DIGEST = 16
+#: gains are taken to be no larger, and below this to be none; in major units
+_MOST, _LEAST = 1e12, 1e-12
+#: one lesson teaches no more than so many usual gains: an outlier would blunt all later lessons
+_UNITS = 100.0
 #: texts of actions that are remembered
 _REMEMBERED = 1 << 12
 
@@ -72,7 +76,12 @@ class SquareCB:
         fading = "" if memory is None else " --power_t 0"
         self._arguments = f"--cb_adf --cb_type mtr --interactions ua -b {bits} -l {rate:g}{fading} --quiet"
         self._lock = Lock()
-        self._learned, self._square = 0, 0.0
+        self._learned, self._gains = 0, 0
+        #: of the gains that are not zero: mean logarithm of their size; its power is the learner's unit,
+        #: which no single one moves far
+        self._size = 0.0
+        #: mean square of all that was taught, in that unit
+        self._square = 0.0
         self._workspace = _open(self._arguments)
         self._texts: dict[tuple[str, int], tuple[object, str]] = {}
 
@@ -86,13 +95,12 @@ class SquareCB:
         lines = [_shared(context), *map(self._text, actions)]
         with self._lock:
             costs = self._run(lines, learn=False)
-            learned, square = self._learned, self._square
+            learned, square, unit = self._learned, self._square, math.exp(self._size)
         if len(costs) != len(actions) or not all(map(math.isfinite, costs)):
             raise Unavailable(f"policy {self.name} gave no costs of {len(actions)} actions")
-        due = [cost + bounded(action.cost) for cost, action in zip(costs, actions, strict=True)]
+        due = [cost + bounded(action.cost / unit) for cost, action in zip(costs, actions, strict=True)]
         typical = math.sqrt(square)
-        lessons = min(learned, self.memory or learned)
-        gamma = self.gamma_scale * math.sqrt(lessons) / max(typical, SMALLEST)
+        gamma = self.gamma_scale * math.sqrt(self._within(learned)) / max(typical, SMALLEST)
         return with_floor(_inverse_gaps(due, gamma), self.epsilon)
 
     def learn(
@@ -100,14 +108,21 @@ class SquareCB:
     ) -> None:
         """`reward` is net of the action's cost, which is known and not learned."""
         check_lesson(actions, chosen, propensity, reward)
-        # the regression looks at the chosen action alone: the others need not be parsed
-        gain, likely = bounded(reward + actions[chosen].cost), max(SMALLEST, propensity)
-        lines = [_shared(context), f"0:{-gain:.9g}:{likely:.9g} {self._text(actions[chosen])}"]
+        net = max(-_MOST, min(_MOST, reward + actions[chosen].cost))
+        text = self._text(actions[chosen])
         with self._lock:
-            self._run(lines, learn=True)
+            if abs(net) > _LEAST:
+                self._gains += 1
+                self._size += (math.log(abs(net)) - self._size) / self._within(self._gains)
+            gain = max(-_UNITS, min(_UNITS, bounded(net / math.exp(self._size))))
+            likely = max(SMALLEST, propensity)
+            # the regression looks at the chosen action alone: the others need not be parsed
+            self._run([_shared(context), f"0:{-gain:.9g}:{likely:.9g} {text}"], learn=True)
             self._learned += 1
-            lessons = min(self._learned, self.memory or self._learned)
-            self._square += (gain * gain - self._square) / lessons
+            self._square += (gain * gain - self._square) / self._within(self._learned)
+
+    def _within(self, lessons: int) -> int:
+        return min(lessons, self.memory or lessons)
 
     def save(self) -> bytes:
         """The whole learner state, with a digest: the vendor reads damaged files without complaint."""
@@ -117,7 +132,8 @@ class SquareCB:
                 self._workspace.save(str(path))
             except RuntimeError as error:
                 raise Unavailable(f"the policy cannot be saved: {error}") from error
-            head = {**self._parameters, "learned": self._learned, "square": self._square.hex()}
+            numbers = {"size": self._size.hex(), "square": self._square.hex()}
+            head = {**self._parameters, "learned": self._learned, "gains": self._gains, **numbers}
             body = json.dumps(head).encode() + b"\n" + path.read_bytes()
         return _MAGIC + hashlib.blake2b(body, digest_size=_DIGEST).digest() + body
 
@@ -128,7 +144,8 @@ class SquareCB:
             raise Unavailable("the policy's saved state is damaged, or not one of this policy")
         first, model = body.split(b"\n", 1)
         saved = json.loads(first)
-        learned, square = saved.pop("learned"), float.fromhex(saved.pop("square"))
+        learned, gains = saved.pop("learned"), saved.pop("gains")
+        size, square = float.fromhex(saved.pop("size")), float.fromhex(saved.pop("square"))
         if saved != self._parameters:
             told = ", ".join(f"{name} {value}" for name, value in saved.items())
             raise Unavailable(f"the policy was saved with other parameters: {told}")
@@ -138,7 +155,7 @@ class SquareCB:
             fresh = _open(f"{self._arguments} -i {path}")
         with self._lock:
             old, self._workspace = self._workspace, fresh
-            self._learned, self._square = learned, square
+            self._learned, self._gains, self._size, self._square = learned, gains, size, square
             old.finish()
 
     @property

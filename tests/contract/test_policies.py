@@ -21,6 +21,7 @@ from realtime.apprentice import Apprentice
 from realtime.outcomes import family
 from realtime.policies import POLICIES as MAKERS
 from realtime.policy import Greedy, Learner, Uniform, checked, draw
+from realtime.promoted import Promoted
 from realtime.sequence import Sequential
 from realtime.vw import SquareCB
 
@@ -41,6 +42,7 @@ POLICIES: dict[str, tuple[Callable[[], Learner], float]] = {
         lambda: Sequential(SquareCB(bits=14), lambda _context, actions: [len(each.id) for each in actions]),
         0.05,
     ),
+    "promoted": (lambda: Promoted(SquareCB(bits=14), 7), 0.05),
     "apprentice": (lambda: Apprentice(Uniform(), SquareCB(bits=14), live_at=1.0), 1.0),
     "apprentice, live": (lambda: Apprentice(Greedy(), SquareCB(bits=14), live_at=0.01, window=20), 0.05),
 }
@@ -84,7 +86,7 @@ def test_every_policy_of_the_room_is_held_to_these_laws() -> None:
         and hasattr(each, "distribution")
         and not getattr(each, "_is_protocol", False)
     }
-    assert found == {*MAKERS.values(), Sequential, Apprentice}
+    assert found == {*MAKERS.values(), Sequential, Apprentice, Promoted}
 
 
 def test_a_policy_is_found_by_the_name_that_it_decides_under() -> None:
