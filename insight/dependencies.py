@@ -82,6 +82,8 @@ def check_tags_and_needs(
         for name, tag in tags.items():
             for part in parts[name].values():
                 _check_part(tag, part, written_out, catalog)
+    for name, group in written_out.items():
+        in_order(group.condition, written_out, f"group {name}")
     for job in jobs(groups, tags):
         for key in job.after:
             if not key.startswith(TAG) and key not in groups:
