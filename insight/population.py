@@ -38,6 +38,7 @@ from insight.conditions import (
     parents_first,
 )
 from insight.dictionary import UserDictionary
+from insight.elastic import is_elastic
 from insight.groups import Group, in_order
 from insight.identities import Merges, Renumbered, corrected
 from insight.leaf_sets import LeafSets, Told
@@ -156,8 +157,8 @@ class Population:
         begun = time.perf_counter()
         plan = self._plan(wanted)
         known = self._known(plan)
-        # a circle reaches outside any sample
-        whole = any(
+        # a circle reaches outside any sample, and Elasticsearch draws none
+        whole = is_elastic(self.catalog, self.catalog.entity.source) or any(
             isinstance(node, Linked) for each in (plan[0], *plan[1].values()) for node in parents_first(each)
         )
         slow = any(not self._leaf_sets.quick(leaf) for leaf in self._needed(*plan))

@@ -204,3 +204,13 @@ def test_queries_and_the_oracle_agree(
         for each in (*fields, *events, tree):
             found = population.users(population.members(parse_condition(each))).to_list()
             assert set(found) == oracle.members(world, {}, AT, each), each
+
+
+def test_an_estimate_is_counted_where_no_sample_is_drawn(server: Server) -> None:
+    world = worlds.make_world(3)
+    server.hold(indices(world, nested=False))
+    tree = {"event": "view", "agg": "count", "op": "ge", "value": 1}
+    found = Population(catalog(server.address, nested=False), AT).estimate(
+        parse_condition(tree), sample_above=0
+    )
+    assert (found.method, found.count) == ("exact", len(oracle.members(world, {}, AT, tree)))
