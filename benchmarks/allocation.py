@@ -47,7 +47,9 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
     ]
     problem, rows = compile_problem(frame, limits)
     peers: dict[str, Callable[[], tuple[Floats | None, float, str]]] = {
-        "greedy by value": lambda: _choice(greedy(problem, problem.value, np.zeros(problem.size, np.bool_))),
+        "greedy by value": lambda: _choice(
+            greedy(problem, problem.value.astype(np.float64), np.zeros(problem.size, np.bool_))
+        ),
         "first come": lambda: _choice(
             greedy(problem, _arrival(problem, seed), np.ones(problem.size, np.bool_))
         ),

@@ -59,7 +59,6 @@ def crowd(users: int, seed: int, *, tied: bool = False, many: int = CAMPAIGNS) -
         amounts=used,
         kind=kind,
         starts=np.arange(users + 1, dtype=np.int64) * PER_USER,
-        times=np.zeros(0, np.int64),
     )
     return problem, limits
 

@@ -14,7 +14,6 @@ from conflict.infeasible import Without, conflicting, relaxation
 from conflict.limits import check_limits
 from conflict.problem import (
     Floats,
-    Ints,
     Mask,
     Problem,
     Rules,
@@ -80,7 +79,11 @@ def allocate(
             return compile_rules(kinds, fewer, summed_columns(limits))
 
         guilty, relaxed = conflicts_of(problem, limits, without, seed, time_limit)
-    return _allocation(candidates, limits, problem, rows, chosen, solution, guilty, relaxed, start)
+    at = np.flatnonzero(chosen) if chosen is not None else np.zeros(0, np.int64)
+    return told(
+        limits, problem, solution, problem.rules.use(problem.table(at)), guilty, relaxed,
+        candidates[np.sort(at if rows is None else rows[at])], start,
+    )  # fmt: skip
 
 
 def conflicts_of(
@@ -157,31 +160,26 @@ def _widened(outer: Problem, inner: Problem, box: Box, chosen: Mask) -> Mask:
     return wider
 
 
-def _allocation(
-    candidates: pl.DataFrame,
-    limits: Limits,
-    problem: Problem,
-    rows: Ints | None,
-    chosen: Mask | None,
-    solution: Solution,
-    guilty: tuple[str, ...],
-    relaxed: dict[str, float],
-    start: float,
-) -> Allocation:
-    known = chosen is not None
-    at = np.flatnonzero(chosen) if chosen is not None else np.zeros(0, np.int64)
-    used = problem.rules.use(problem.table(at))
-    objective = solution.objective if known else None
+def told(
+    limits: Limits, problem: Problem, solution: Solution, used: Floats, guilty: tuple[str, ...],
+    relaxed: dict[str, float], assignments: pl.DataFrame, start: float, elsewhere: int = 0,
+) -> Allocation:  # fmt: skip
+    """A solution in the words of the frame; `elsewhere` counts assignments that are not held here."""
+    objective = solution.objective if solution.chosen is not None else None
     bound = None if solution.infeasible or not np.isfinite(solution.bound) else solution.bound
-    place = np.sort(at if rows is None else rows[at])
+    # those of a pool have bounds of their own
+    rules = problem.rules
     return Allocation(
-        status=status_of(solution, known),
+        status=status_of(solution, objective is not None),
         objective=objective,
         bound=bound,
         gap=None if objective is None or bound is None else (bound - objective) / max(abs(objective), 1e-9),
         seconds=time.monotonic() - start,
-        limits=uses_of(limits, problem.rules, used, solution.prices.values, ranges_of(problem, solution)),
-        assignments=candidates[place],
+        limits=uses_of(
+            limits, rules, used, solution.prices.values, ranges_of(problem, solution)
+        ),
+        assignments=assignments,
+        elsewhere=elsewhere,
         conflicting=guilty,
         relaxation=relaxed,
         method={"candidates": problem.size, "users": problem.users, **solution.method,

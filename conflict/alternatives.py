@@ -26,7 +26,7 @@ from conflict.kernels import (
 
 
 def _rivals_python(
-    first: int, last: int, starts: Any, value: Any, amounts: Any, kind: Any, times: Any,
+    first: int, last: int, starts: Any, value: Any, amounts: Any, kind: Any,
     slots: Any, caps: Any, most: int, least: int, nested: bool,
     tolls: Any, low: Any, high: Any, within: float, room: int,
     owner: Any, lengths: Any, members: Any, losses: Any,

@@ -47,12 +47,12 @@ class Core:
     #: how many users the user of each column stands for, [c]; None: one
     times: Ints | None = None
 
-    def nearest(self, many: int) -> Core:
-        """With the `many` columns only that lose least."""
+    def nearest(self, many: int, late: Mask | None = None) -> Core:
+        """With the `many` columns only that lose least; `late` ones [c] last: by default crowded."""
         if self.value.size <= many:
             return self
         # equals are drawn, so that nobody is favoured by place; of very many alike, few are enough
-        late = self.crowded()
+        late = self.crowded() if late is None else late
         lot = np.random.default_rng(0).random(self.losses.size)
         return self.only(np.sort(np.lexsort((lot, self.losses, late))[:many]))
 
@@ -152,7 +152,7 @@ def core_of(problem: Problem, box: Box, within: float = 0.0, base: Mask | None =
         reply=others,
         value=value[others] - value[mine],
         use=use,
-        used=_used(problem, base),
+        used=problem.used(base),
         losses=found.losses[others],
     )
 
@@ -164,14 +164,6 @@ def changes(problem: Problem, at: Box, within: float) -> csr_matrix:
     first = np.r_[True, found.owner[1:] != found.owner[:-1]][: found.owner.size]
     total = _uses(problem, found.members, reply, found.owner.size)
     return total[np.flatnonzero(~first)] - total[np.flatnonzero(first)[np.cumsum(first) - 1][~first]]
-
-
-def _used(problem: Problem, base: Mask) -> Floats:
-    """What the base uses of every limit, each user counted as often as it stands for others, [L]."""
-    if not problem.times.size:
-        return problem.used(base)
-    many = np.repeat(problem.times, np.diff(problem.starts))[base]
-    return np.array([problem.usage(limit)[base] @ many for limit in range(problem.rules.limits)])
 
 
 def _ranges(starts: Ints, some: Ints) -> Ints:

@@ -17,13 +17,13 @@ from dataclasses import replace
 import numpy as np
 
 from conflict.integers import Best, search
-from conflict.prices import Prices, bound_of, find_prices, settle, start_of, units_of
+from conflict.prices import Prices, bound_of, find_prices, pool_of, settle, start_of, units_of
 from conflict.problem import Floats, Mask, Problem, Rules
 from conflict.programs import Answer, Solver
 from conflict.programs import solve as solve_program
 from conflict.reply import Here, worth
 from conflict.rows import program_of
-from conflict.whole import linear_prices, solve_whole
+from conflict.whole import linear_prices, solve_whole, wild
 from kernel.choices import Limit, Limits, PerUser
 
 #: most candidates that are judged by programs; above, by prices
@@ -37,6 +37,8 @@ _DEAR = 100.0
 #: part of what the limits come to by which a bound must be below 0 to be a proof
 _PROOF = 1e-9
 
+#: part of the time of a relaxation that is for prices; most candidates whose whole is looked at for integers
+_PRICING, _POOL = 0.6, 1_000_000
 #: part of what it costs to pass a limit below which it has no price
 _PAID = 1e-7
 
@@ -99,7 +101,7 @@ def contradicts(idle: Problem, *, whole: bool, end: float) -> bool:
 
     `idle` has no values. Where time (monotonic) ends or numbers are too close to tell, the answer is no.
     """
-    if idle.size <= _LINEAR:
+    if idle.size <= _LINEAR and not wild(idle):
         program = program_of(idle, whole=whole)
         solver = Solver.HIGHS if whole else Solver.GLOP
         return solve_program(program, solver, seconds=end - time.monotonic()).answer is Answer.INFEASIBLE
@@ -164,17 +166,21 @@ def _given(problem: Problem, limits: Limits, gives: Mask, *, seed: int, end: flo
     if problem.size <= _LINEAR:
         chosen = solve_whole(soft, seconds=end - time.monotonic(), gap=1e-3, seed=seed).chosen
     else:
-        best = Best(problem=soft, complete=False)
-        prices = find_prices(Here(problem=soft), seed=seed, end=end, trusting=True)
-        best.bound = bound_of(soft.rules, prices.values, worth(soft, prices.values))
+        here = Here(problem=soft)
+        half = time.monotonic() + _PRICING * (end - time.monotonic())
+        prices = find_prices(here, seed=seed, end=half, trusting=True)
+        prices, soft = pool_of(here, prices, _POOL)
+        bound = bound_of(here.rules, prices.values, here.worth(prices.values))
+        best = Best(problem=soft, complete=False, bound=bound)
         units = np.maximum(units, np.abs(prices.values))
         start = start_of(soft, prices)
         search(best, prices.values, units, start, end=end, gap=1e-3, seed=seed, method={})
         chosen = best.chosen
     if chosen is None:
         return {}
-    used = problem.used(chosen)
-    over = np.maximum(used - rules.at_most, 0.0) + np.maximum(rules.at_least - used, 0.0)
+    # what others use, who are settled, is taken off the bounds
+    used, bounds = soft.used(chosen), soft.rules
+    over = np.maximum(used - bounds.at_most, 0.0) + np.maximum(bounds.at_least - used, 0.0)
     return {
         limit.name: float(by)
         for limit, by, gave in zip(limits.limits, over, gives, strict=True)

@@ -150,8 +150,8 @@ def search(
         return
     if best.chosen is None:
         adjusted = problem.adjusted(prices)
-        best.offer(greedy(problem, adjusted, core.base))
-        best.offer(greedy(problem, adjusted, np.zeros(problem.size, np.bool_)))
+        if not best.offer(greedy(problem, adjusted, core.base)):
+            best.offer(greedy(problem, adjusted, np.zeros(problem.size, np.bool_)))
     priced = bound_of(problem.rules, prices, worth(problem, prices), problem.elsewhere)
     beside = _Beside(
         best=best, improver=improver, point=point, priced=priced, end=end, gap=gap, method=method
@@ -330,9 +330,11 @@ def _columns(problem: Problem, point: Box, many: int, start: Mask | None) -> Cor
             break
         within = 4 * within or 1.0
     core = core_of(problem, point, within, start)
+    late = core.crowded()
     for _ in range(12):
-        if np.count_nonzero(~core.crowded()) >= many or core.value.size > _PLENTY:
+        if np.count_nonzero(~late) >= many or core.value.size > _PLENTY:
             break
         within = 4 * within or 1.0
         core = core_of(problem, point, within, start)
-    return core.nearest(many)
+        late = core.crowded()
+    return core.nearest(many, late)

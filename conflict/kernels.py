@@ -1,7 +1,7 @@
 """One pass over contiguous memory: what each user would choose at given tolls, compiled by Numba.
 
 A kernel runs over users first:last, lets go of the interpreter's lock and allocates nothing for a user. The
-columns are those of `Problem`: `starts`, `value`, `amounts`, `kind`, `times`; the rules are `slots` (by kind
+columns are those of `Problem`: `starts`, `value`, `amounts` and `kind`; the rules are `slots` (by kind
 and family), `caps` (by slot), `most` and `least` tasks, and `nested`: whether greedy is exact. Tolls are by
 row (0 for counts, then one for each summed column) and kind.
 
@@ -249,7 +249,7 @@ _choose = numba.njit(**_OPTIONS)(_choose_python)
 
 
 def _reply_python(
-    first: int, last: int, starts: Any, value: Any, amounts: Any, kind: Any, times: Any,
+    first: int, last: int, starts: Any, value: Any, amounts: Any, kind: Any,
     slots: Any, caps: Any, most: int, least: int, nested: bool,
     tolls: Any, table: Any, chosen: Any,
 ) -> tuple[float, float]:  # fmt: skip
@@ -274,15 +274,14 @@ def _reply_python(
                 origin, starts[user] - origin, starts[user + 1] - origin, left, floor, kind,
                 slots, caps, most, least, nested, worth, at, sort, used, stack, best,
             )  # fmt: skip
-            many = times[user] if times.size else 1
-            total += ceiling * many
+            total += ceiling
             for each in range(taken):
                 place = origin + at[best[each]]
                 here = kind[place]
-                gained += value[place] * many
-                table[0, here] += many
+                gained += value[place]
+                table[0, here] += 1
                 for row in range(amounts.shape[0]):
-                    table[row + 1, here] += amounts[row, place] * many
+                    table[row + 1, here] += amounts[row, place]
                 if mark:
                     chosen[place] = True
         head = tail
@@ -293,7 +292,7 @@ reply = numba.njit(**_OPTIONS)(_reply_python)
 
 
 def _narrow_python(
-    first: int, last: int, starts: Any, value: Any, amounts: Any, kind: Any, times: Any,
+    first: int, last: int, starts: Any, value: Any, amounts: Any, kind: Any,
     slots: Any, caps: Any, most: int, least: int, nested: bool,
     tolls: Any, low: Any, high: Any, table: Any, kept: Any, counts: Any,
 ) -> float:  # fmt: skip
@@ -340,14 +339,13 @@ def _narrow_python(
             sure = ceiling <= mine + _DUST * abs(mine)
             some = 0
             if sure:
-                many = times[user] if times.size else 1
                 for each in range(begin, end):
                     if inside[each]:
                         here = kind[origin + each]
-                        settled += value[origin + each] * many
-                        table[0, here] += many
+                        settled += value[origin + each]
+                        table[0, here] += 1
                         for row in range(amounts.shape[0]):
-                            table[row + 1, here] += amounts[row, origin + each] * many
+                            table[row + 1, here] += amounts[row, origin + each]
             else:
                 for each in range(begin, end):
                     if least > 0 or inside[each] or cheap[each] > 0.0:

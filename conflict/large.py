@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from conflict.allocate import asked_of, choice_of, conflicts_of, ranges_of, status_of, uses_of
-from conflict.problem import Floats, Mask, Problem, Rules, compile_rules, label_columns, summed_columns
+from conflict.allocate import asked_of, choice_of, conflicts_of, told
+from conflict.problem import Mask, Problem, Rules, compile_rules, label_columns, summed_columns
 from conflict.reply import Here
 from conflict.scan import open_source
 from conflict.sink import write
-from conflict.solve import Progress, Solution, Stop, solve
+from conflict.solve import Progress, Stop, solve
 from conflict.stream import load
 from conflict.write import write_report
 from kernel.choices import Allocation, Limits
@@ -67,9 +67,9 @@ def allocate_file(
 
         guilty, relaxed = conflicts_of(problem, limits, without, seed, time_limit)
     at = np.flatnonzero(chosen) if chosen is not None else np.zeros(0, np.int64)
-    answer = _told(
-        limits, problem, solution, problem.rules.use(problem.table(at)), int(at.size), guilty, relaxed,
-        pl.DataFrame(schema=loaded.source.schema), time.monotonic() - start,
+    answer = told(
+        limits, problem, solution, problem.rules.use(problem.table(at)), guilty, relaxed,
+        pl.DataFrame(schema=loaded.source.schema), start, int(at.size),
     )  # fmt: skip
     if out is not None:
         whole: Mask = chosen if chosen is not None else np.zeros(problem.size, np.bool_)
@@ -125,9 +125,8 @@ def allocate_on_spark(
         solution.method.update(
             {"engine": url, "rounds": len(rounds), "rounds_seconds": round(sum(rounds), 3)}
         )
-        answer = _told(
-            limits, Problem.nothing(crowd.rules), solution, used, count, (), {}, pl.DataFrame(),
-            time.monotonic() - start,
+        answer = told(
+            limits, Problem.nothing(crowd.rules), solution, used, (), {}, pl.DataFrame(), start, count
         )  # fmt: skip
         answer.method.update({"candidates": crowd.size, "users": crowd.users})
         if out is not None:
@@ -143,36 +142,3 @@ def _make(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadInput(f"cannot be written: {error.strerror}", where=str(out), field="out") from None
-
-
-def _told(
-    limits: Limits,
-    problem: Problem,
-    solution: Solution,
-    used: Floats,
-    count: int,
-    guilty: tuple[str, ...],
-    relaxed: dict[str, float],
-    nothing: pl.DataFrame,
-    seconds: float,
-) -> Allocation:
-    known = solution.chosen is not None
-    objective = solution.objective if known else None
-    bound = None if solution.infeasible or not np.isfinite(solution.bound) else solution.bound
-    return Allocation(
-        status=status_of(solution, known),
-        objective=objective,
-        bound=bound,
-        gap=None if objective is None or bound is None else (bound - objective) / max(abs(objective), 1e-9),
-        seconds=seconds,
-        limits=uses_of(
-            limits, solution.pool.rules, used, solution.prices.values, ranges_of(problem, solution)
-        ),
-        assignments=nothing,
-        elsewhere=count,
-        conflicting=guilty,
-        relaxation=relaxed,
-        method={"candidates": problem.size, "users": problem.users, **solution.method,
-                **({"interrupted": True} if solution.interrupted else {})},
-        trace=solution.trace,
-    )  # fmt: skip

@@ -156,6 +156,23 @@ def units_of(problem: Problem) -> Floats:
     return units
 
 
+def pool_of(crowd: Crowd, prices: Prices, most: int) -> tuple[Prices, Problem]:
+    """Whose integers are decided: everybody, or those open in the widest box with `most` candidates at most.
+
+    With the prices, which know that box.
+    """
+    if isinstance(crowd, Here) and crowd.size <= most:
+        return prices, crowd.problem
+    if not prices.levels:
+        at = prices.values
+        # a cluster hands over no more than it must
+        half = prices.spread if isinstance(crowd, Here) else np.zeros(at.size)
+        box = Box(at=at, low=at - half, high=at + half)
+        prices = replace(prices, levels=((crowd.narrowed(box), box),))
+    fitting = [level for level, _ in prices.levels if level.size <= most]
+    return prices, fitting[0] if fitting else prices.levels[-1][0]
+
+
 def start_of(pool: Problem, prices: Prices) -> Mask:
     """What everybody takes at the prices, and in the linear program who is open in the last box, [pool]."""
     chosen = np.zeros(pool.size, np.bool_)

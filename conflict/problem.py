@@ -85,8 +85,6 @@ class Problem:
     kind: NDArray[np.unsignedinteger]
     #: user u has candidates starts[u]:starts[u+1], [U+1]
     starts: Ints
-    #: how many alike users each stands for, [U]; empty: one
-    times: Ints
     #: place of each candidate in the problem that this one was taken from; None: its own
     origin: Ints | None = None
     #: value of what is chosen elsewhere for good
@@ -97,7 +95,7 @@ class Problem:
         """No candidates at all."""
         return Problem(
             rules=rules, value=np.zeros(0), amounts=np.zeros((int(rules.summed.max(initial=0)), 0)),
-            kind=np.zeros(0, np.uint16), starts=np.zeros(1, np.int64), times=np.zeros(0, np.int64),
+            kind=np.zeros(0, np.uint16), starts=np.zeros(1, np.int64),
         )  # fmt: skip
 
     @property
@@ -161,7 +159,6 @@ class Problem:
             amounts=np.ascontiguousarray(self.amounts[:, at]),
             kind=self.kind[at],
             starts=starts,
-            times=self.times[users] if self.times.size else self.times,
             origin=at if self.origin is None else self.origin[at],
         )
 
@@ -190,7 +187,6 @@ def compile_problem(candidates: pl.DataFrame, limits: Limits) -> tuple[Problem, 
         amounts=amounts,
         kind=kind,
         starts=_starts(frame["user"]),
-        times=np.zeros(0, np.int64),
     )
     return problem, rows
 

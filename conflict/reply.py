@@ -147,7 +147,7 @@ def narrowed(problem: Problem, box: Box) -> Problem:
     rows = problem.amounts.shape[0]
     at, low, high = (problem.rules.tolls(each, rows) for each in (box.at, box.low, box.high))
 
-    def piece(first: int, last: int) -> tuple[float, Floats, Ints, Ints, Ints, Any, Any, Any]:
+    def piece(first: int, last: int) -> tuple[float, Floats, Ints, Ints, Any, Any, Any]:
         begin, end = int(problem.starts[first]), int(problem.starts[last])
         kept, counts = np.zeros(end - begin, np.bool_), np.zeros(last - first, np.int64)
         table = np.zeros_like(at)
@@ -155,12 +155,12 @@ def narrowed(problem: Problem, box: Box) -> Problem:
         some, here = np.flatnonzero(counts), np.flatnonzero(kept)
         # taken here, as long as other pieces are worked on
         columns = (each[..., begin:end].take(here, axis=-1) for each in _by_candidate(problem))
-        return settled, table, here + begin, counts[some], some + first, *columns
+        return settled, table, here + begin, counts[some], *columns
 
     pieces = list(zip(*_spread(problem, piece), strict=True))
     settled, tables = pieces[:2]
-    at_, counts, who = (np.concatenate(each) for each in pieces[2:5])
-    value, amounts, kind = (np.concatenate(each, axis=-1) for each in pieces[5:])
+    at_, counts = (np.concatenate(each) for each in pieces[2:4])
+    value, amounts, kind = (np.concatenate(each, axis=-1) for each in pieces[4:])
     use = problem.rules.use(sum(tables))
     return replace(
         problem.bounded(
@@ -172,7 +172,6 @@ def narrowed(problem: Problem, box: Box) -> Problem:
         amounts=amounts,
         kind=kind,
         starts=np.r_[0, np.cumsum(counts)].astype(np.int64),
-        times=problem.times[who] if problem.times.size else problem.times,
         origin=at_ if problem.origin is None else problem.origin[at_],
     )
 
@@ -212,7 +211,7 @@ def rivals(problem: Problem, box: Box, within: float = 0.0, room: int = _ROOM) -
 def _columns(problem: Problem) -> tuple[Any, ...]:
     rules = problem.rules
     return (
-        problem.starts, problem.value, problem.amounts, problem.kind, problem.times,
+        problem.starts, problem.value, problem.amounts, problem.kind,
         rules.slots, rules.caps, rules.max_tasks, rules.min_tasks, rules.nested,
     )  # fmt: skip
 

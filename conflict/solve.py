@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,10 +12,10 @@ from conflict.greedy import greedy
 from conflict.grid import on_grid
 from conflict.infeasible import contradicts, idle_of
 from conflict.integers import Best, dust_of, near, search
-from conflict.prices import Prices, bound_of, find_prices, start_of, units_of
+from conflict.prices import Prices, bound_of, find_prices, pool_of, start_of, units_of
 from conflict.problem import Mask, Problem
-from conflict.reply import Box, Crowd, Here
-from conflict.whole import linear_prices, solve_whole
+from conflict.reply import Crowd, Here, worth
+from conflict.whole import linear_prices, solve_whole, wild
 
 #: relative gap at which an optimum counts as proven
 PROVEN = 1e-6
@@ -27,6 +27,8 @@ _AT_ONCE = 1.0
 _POOL = 3_000_000
 #: part of the time that is for prices
 _PRICING = 0.7
+#: most candidates among which one is chosen after the other where nothing better was found
+_GREEDY = 10_000_000
 #: most candidates that branch and cut ever gets as they are, when nothing else found a choice
 _WHOLE = 100_000
 
@@ -154,6 +156,8 @@ class _Run:
     best: Best | None = None
     bound: float = np.inf
     infeasible: bool = False
+    #: what solvers say of it proves nothing
+    unsure: bool = False
     method: dict[str, object] = field(default_factory=dict)
 
     def go(self) -> None:
@@ -181,12 +185,13 @@ class _Run:
         if self.bound == -np.inf or self.bound < self._least() - 1e-9 * abs(self.bound):
             self.infeasible = True
             return
+        self.unsure = wild(pool)
         self.best = Best(
-            problem=pool, complete=pool.size == crowd.size, bound=self.bound, changed=self.watch.changed,
-            asked=self.watch.step,
+            problem=pool, complete=pool.size == crowd.size and not self.unsure, bound=self.bound,
+            changed=self.watch.changed, asked=self.watch.step,
         )  # fmt: skip
         search(
-            self.best, prices.values, np.maximum(units, np.abs(prices.values)), start_of(pool, prices),
+            self.best, prices.values, np.maximum(units, np.abs(prices.values)), start_of(pool, self.prices),
             end=self.end, gap=self.gap, seed=self.seed, method=self.method,
         )  # fmt: skip
         self.infeasible = self.best.infeasible
@@ -195,8 +200,14 @@ class _Run:
 
     def _small(self, problem: Problem) -> None:
         """All at once; then prices, to say what limits are worth."""
-        self.best = Best(problem=problem, complete=True, changed=self.watch.changed, asked=self.watch.step)
+        self.unsure = wild(problem)
+        self.best = Best(
+            problem=problem, complete=not self.unsure, changed=self.watch.changed, asked=self.watch.step
+        )
         values, bound, self.infeasible = linear_prices(problem, seconds=max(0.3 * self.seconds, 0.05))
+        if self.unsure:
+            self.infeasible = False
+            bound = bound_of(problem.rules, values, worth(problem, values), problem.elsewhere)
         self.prices = Prices(values=values, spread=np.zeros(values.size), exact=True)
         if self.infeasible:
             return
@@ -209,19 +220,16 @@ class _Run:
                 end=self.end, gap=self.gap, seed=self.seed, method=self.method,
             )  # fmt: skip
             self.infeasible = self.best.infeasible
-        if self.best.chosen is None and not self.infeasible:
-            self.best.offer(
-                greedy(problem, problem.value.astype(np.float64), np.zeros(problem.size, np.bool_))
-            )
         self.infeasible = self.infeasible and self.best.chosen is None
 
     def _whole(self, best: Best, *, seconds: float = np.inf) -> None:
         left = max(self.end - time.monotonic(), 0.05)
         found = solve_whole(best.problem, seconds=min(seconds, left), gap=self.gap, seed=self.seed)
         best.offer(found.chosen)
-        best.limit(max(found.bound, best.objective))
+        if not self.unsure:
+            best.limit(max(found.bound, best.objective))
+            self.infeasible = found.infeasible and best.chosen is None
         self.bound = min(self.bound, best.bound)
-        self.infeasible = found.infeasible and best.chosen is None
 
     def _prices(self, *, trusting: bool) -> Prices:
         return find_prices(
@@ -231,14 +239,19 @@ class _Run:
 
     def _pool(self, crowd: Crowd, prices: Prices) -> Problem:
         """Whose integers are decided: everybody, or those open in the widest box that is not too large."""
-        if isinstance(crowd, Here) and (crowd.size <= _POOL or not prices.levels):
-            return crowd.problem
-        if not prices.levels:
-            at = prices.values
-            box = Box(at=at, low=at, high=at)
-            self.prices = prices = replace(prices, levels=((crowd.narrowed(box), box),))
-        fitting = [level for level in prices.levels if level[0].size <= _POOL]
-        return (fitting or prices.levels)[0 if fitting else -1][0]
+        self.prices, pool = pool_of(crowd, prices, _POOL)
+        return pool
+
+    def _anything(self) -> None:
+        """A choice without search where a search was broken off before it had one."""
+        if self.best is None and isinstance(self.crowd, Here) and self.crowd.size <= _GREEDY:
+            self.best = Best(problem=self.crowd.problem, complete=True, bound=self.bound)
+        best = self.best
+        if best is not None and best.chosen is None and not self.infeasible and best.problem.size <= _GREEDY:
+            value = best.problem.value.astype(np.float64)
+            # nobody is asked any more
+            best.changed = lambda _: None
+            best.offer(greedy(best.problem, value, np.zeros(best.problem.size, np.bool_)))
 
     def _least(self) -> float:
         """No choice that keeps all limits is worth less."""
@@ -254,6 +267,7 @@ class _Run:
     def solution(self, interrupted: bool) -> Solution:
         limits = self.crowd.rules.limits
         empty = np.zeros(limits)
+        self._anything()
         best = self.best
         objective = -np.inf if best is None else best.objective
         bound = min(self.bound, np.inf if best is None else best.bound)

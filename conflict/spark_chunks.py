@@ -138,7 +138,6 @@ def problem_of_rows(rows: pa.Table, columns: Columns) -> tuple[Problem, str | No
         amounts=amounts,
         kind=kind,
         starts=_starts(rows[columns.user]),
-        times=np.zeros(0, np.int64),
     )
     return problem, fault
 
@@ -174,7 +173,6 @@ def problem_of(row: dict[str, Any], rules: Rules, width: str, users: str) -> Pro
         .reshape(int(rules.summed.max(initial=0)), value.size),
         kind=np.frombuffer(row["kind"], kind_type(rules.kinds)).copy(),
         starts=starts if users == "starts" else np.r_[0, np.cumsum(starts)].astype(np.int64),
-        times=np.zeros(0, np.int64),
         origin=np.frombuffer(row["origin"], np.int64).copy() if "origin" in row else None,
     )
 

@@ -189,7 +189,6 @@ class _Columns:
             amounts=self._amounts,
             kind=self._kind,
             starts=self._starts[: self._users + 1],
-            times=np.zeros(0, np.int64),
         )
         return Loaded(problem=problem, source=self._source, rows=self._rows, places=self._places)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from conflict.feasible import passed
+from conflict.feasible import HAIR, passed
 from conflict.problem import Floats, Mask, Problem
 from conflict.programs import Answer, Solver, solve
 from conflict.rows import program_of
@@ -15,8 +15,28 @@ from conflict.rows import program_of
 _TIGHTENINGS = 4
 
 
+#: part of a row's largest entry by which solvers let its bounds be passed
+_TOLERANCE = 1e-7
+
 #: part of a limit, or of one unit, by which it is loosened to tell its price
 _HAIR = 1e-5
+
+
+def wild(problem: Problem) -> bool:
+    """Whether amounts cancel that are so large that a solver's tolerance is more than what limits allow.
+
+    What a solver says of such a problem proves nothing; a choice can be checked, and prices still bound it.
+    """
+    rules = problem.rules
+    for row, amounts in enumerate(problem.amounts):
+        here = (rules.summed == row + 1) & np.isinf(rules.penalty)
+        bounds = np.abs(np.r_[rules.at_most[here], rules.at_least[here]])
+        bounds = bounds[np.isfinite(bounds)]
+        low, high = float(amounts.min(initial=0.0)), float(amounts.max(initial=0.0))
+        allowed = HAIR * max(1.0, float(bounds.min(initial=np.inf)))
+        if low < 0 < high and bounds.size and _TOLERANCE * max(-low, high) > allowed:
+            return True
+    return False
 
 
 def linear_prices(problem: Problem, *, seconds: float) -> tuple[Floats, float, bool]:

@@ -31,7 +31,6 @@ def _crowd(rng: np.random.Generator, users: int = 120) -> Problem:
         amounts=rng.integers(0, 2, (1, size)).astype(np.float64),
         kind=rng.integers(0, 2, size).astype(np.uint16),
         starts=np.r_[0, np.cumsum(counts)].astype(np.int64),
-        times=np.zeros(0, np.int64),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from conflict.api import allocate, verify
+from conflict.api import Progress, allocate, verify
 from kernel.choices import Limits, Status
 
 
@@ -207,3 +207,38 @@ def test_no_time_still_gives_a_choice_that_holds() -> None:
     assert answer.objective > 0
     assert answer.gap is not None
     assert answer.gap > 1e-6
+
+
+def test_a_search_broken_off_before_it_began_still_answers() -> None:
+    frame, limits = _crowd(1_500, 0)
+
+    def interrupted(_: Progress) -> bool:
+        raise KeyboardInterrupt
+
+    for stops in ((lambda _: True,), (interrupted,)):
+        answer = allocate(frame, limits, time_limit=20, stops=stops)
+        assert answer.status is Status.FEASIBLE
+        assert verify(frame, limits, answer.assignments) == []
+        assert answer.objective is not None
+        assert answer.objective > 0
+
+
+@pytest.mark.parametrize("off", [0.0, 0.1])
+def test_amounts_that_cancel_beyond_a_solvers_tolerance_prove_nothing(off: float) -> None:
+    # worth 8 in all: 1, 4 and 5 together cost −0.8, which a solver's tolerance cannot tell from 0
+    rows = [(0, "a", 3.0, 0.4), (1, "a", 2.0, 1e7 + 0.3), (2, "a", 1.5, 1e7), (3, "a", 1.0, 0.2 + off),
+            (4, "a", 3.0, -1e7 - 0.5), (5, "a", 3.0, -0.6)]  # fmt: skip
+    frame = _frame(rows, "cost")
+    limits = _limits([{"name": "x", "sum": "cost", "at_most": -0.5, "at_least": -1.0}])
+    best = -np.inf
+    for some in range(1 << len(rows)):
+        held = [row for place, row in enumerate(rows) if some >> place & 1]
+        if -1.0 <= round(sum(row[3] for row in held), 9) <= -0.5:
+            best = max(best, sum(row[2] for row in held))
+    answer = allocate(frame, limits, time_limit=2)
+    assert answer.status in (Status.OPTIMAL, Status.FEASIBLE)
+    assert answer.objective is not None
+    assert answer.bound is not None
+    assert answer.objective <= best + 1e-9 <= answer.bound + 2e-9
+    assert verify(frame, limits, answer.assignments) == []
+    assert (answer.status is Status.OPTIMAL) <= (answer.objective >= best - 1e-5)

@@ -41,7 +41,6 @@ def _some(rng: np.random.Generator, users: int = 4) -> Problem:
         amounts=rng.integers(0, 5, (1, size)) / 2,
         kind=rng.integers(0, 2, size).astype(np.uint16),
         starts=np.r_[0, np.cumsum(counts)].astype(np.int64),
-        times=np.zeros(0, np.int64),
     )
 
 

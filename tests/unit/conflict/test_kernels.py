@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from conflict.problem import Floats, Ints, Problem, Rules, nested
+from conflict.problem import Floats, Problem, Rules, nested
 from conflict.reply import Box, Here, narrowed, rivals, worth
 
 SEEDS = range(6)
@@ -28,7 +28,6 @@ def _some(
     counts = rng.integers(1, 8, users)
     size, rows = int(counts.sum()), int(rng.integers(0, 3))
     least = int(rng.choice([0, 0, 1, 2]))
-    times = rng.integers(1, 5, users) if rng.random() < 0.5 else np.zeros(0, np.int64)
     rules = Rules(
         member=rng.random((kinds, limits)) < 0.6,
         summed=rng.integers(0, rows + 1, limits),
@@ -48,7 +47,6 @@ def _some(
         amounts=(rng.integers(-4 if negative else 0, 9, (rows, size)) / 2).astype(width),
         kind=rng.integers(0, kinds, size).astype(np.uint16),
         starts=np.r_[0, np.cumsum(counts)].astype(np.int64),
-        times=times.astype(np.int64),
     )
 
 
@@ -79,10 +77,6 @@ def _able(problem: Problem) -> Problem:
     return replace(problem.people(able), origin=None)
 
 
-def _times(problem: Problem) -> Ints:
-    return problem.times if problem.times.size else np.ones(problem.users, np.int64)
-
-
 def _prices(rng: np.random.Generator, problem: Problem) -> Floats:
     """On a grid, so that replies tie, and now and then 0."""
     return rng.integers(-3, 4, problem.rules.limits) / 4 * rng.choice([0.0, 1.0, 1.1])
@@ -104,7 +98,7 @@ def test_the_best_reply_is_that_of_enumeration(seed: int, width: type[np.floatin
     for _ in range(40):
         problem = _able(_some(rng, width))
         prices = _prices(rng, problem)
-        adjusted, times = problem.adjusted(prices), _times(problem)
+        adjusted = problem.adjusted(prices)
         chosen = np.zeros(problem.size, np.bool_)
         at = worth(problem, prices, chosen)
         net = gross = 0.0
@@ -115,9 +109,9 @@ def test_the_best_reply_is_that_of_enumeration(seed: int, width: type[np.floatin
             taken = tuple(np.flatnonzero(chosen[first:last]) + first)
             assert taken in _replies(problem, user)
             assert adjusted[list(taken)].sum() == pytest.approx(best, abs=1e-9)
-            net += best * times[user]
-            gross += float(problem.value[list(taken)].sum()) * times[user]
-            use += _use(problem, list(taken)) * times[user]
+            net += best
+            gross += float(problem.value[list(taken)].sum())
+            use += _use(problem, list(taken))
         assert at.net == pytest.approx(net, abs=1e-6)
         assert at.gross == pytest.approx(gross, abs=1e-6)
         assert at.use == pytest.approx(use, abs=1e-6)
@@ -148,7 +142,7 @@ def test_a_search_that_is_cut_short_still_bounds() -> None:
     problem = Problem(
         rules=rules, value=1 + rng.random(size), amounts=np.zeros((0, size)),
         kind=np.arange(size, dtype=np.uint16),
-        starts=np.array([0, size]), times=np.zeros(0, np.int64),
+        starts=np.array([0, size]),
     )  # fmt: skip
     chosen = np.zeros(size, np.bool_)
     at = worth(problem, np.zeros(0), chosen)
@@ -282,7 +276,7 @@ def test_the_cut_is_counted_user_by_user() -> None:
     problem = replace(
         _some(np.random.default_rng(0), users=2),
         value=np.ones(7), amounts=np.zeros((0, 7)), kind=np.zeros(7, np.uint16),
-        starts=np.array([0, 4, 7]), times=np.zeros(0, np.int64),
+        starts=np.array([0, 4, 7]),
     )  # fmt: skip
     rules = replace(
         problem.rules, member=np.ones((1, 1), np.bool_), summed=np.zeros(1, np.int64), at_most=np.ones(1),

@@ -149,7 +149,6 @@ def _crowd(rng: np.random.Generator) -> Problem:
     return Problem(
         rules=rules, value=rng.lognormal(0, 0.5, size), amounts=rng.uniform(0.5, 2, (1, size)),
         kind=rng.integers(0, 2, size).astype(np.uint16), starts=np.arange(0, size + 1, 4),
-        times=np.zeros(0, np.int64),
     )  # fmt: skip
 
 

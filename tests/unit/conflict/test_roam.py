@@ -111,7 +111,7 @@ def _knapsack(values: Floats, uses: Floats, capacity: float) -> Problem:
     )  # fmt: skip
     return Problem(
         rules=rules, value=values, amounts=uses[None, :], kind=np.zeros(size, np.uint16),
-        starts=np.arange(size + 1), times=np.zeros(0, np.int64),
+        starts=np.arange(size + 1),
     )  # fmt: skip
 
 
