@@ -210,7 +210,7 @@ class SpeedLayer:
             asked = set(range(len(state.users)))
             if same:
                 changed = [group for name, group in given.items() if name not in stands]
-                asked = self._touched_by(state, changed) | set(self._overdue(state)) | set(state.pending)
+                asked = self._touched_by(state, changed)  # what is due or pending stays so
             self._evaluate(state, sorted(asked))
             self._now = state
             return {name: group.overlay for name, group in state.groups.items()}

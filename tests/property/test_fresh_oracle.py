@@ -10,6 +10,7 @@ import importlib.util
 import random
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -391,6 +392,57 @@ def test_the_speed_layer_and_the_oracle_agree(
             assert story.layer.open_events == 0
             assert all(not overlay.touched for overlay in story.overlays.values())
         story.engine.dispose()
+
+
+def tapped(story: Story, event_id: str) -> None:
+    """User 1 taps now."""
+    at = story.clock.at
+    story.log.append(
+        [[NewEvent(event_id=event_id, user_id="1", name="tap", occurred_at=at, lines=[{"n": 1}])]], at
+    )
+    story.all.append(("tap", {"user": 1, "at": at, "page": None, "n": 1}, at))
+
+
+@pytest.fixture
+def quiet(tmp_path: Path) -> Iterator[Story]:
+    """Nothing has happened yet."""
+    where = {
+        "twice": {"event": "tap", "agg": "count", "op": "eq", "value": 2},
+        "hour": {"event": "tap", "agg": "count", "within": "1h", "op": "ge", "value": 1},
+        "bought": {"event": "order", "agg": "count", "op": "ge", "value": 1},
+    }
+    story = Story(tmp_path, 1, where, timedelta(0))
+    story.all, story.layer._most_lines = [], 1000
+    story.batch()
+    yield story
+    story.engine.dispose()
+
+
+def test_lines_of_the_sources_are_read_again_when_they_have_changed(quiet: Story) -> None:
+    """The first tap goes out of the log's keeping into the sources', while the second is still open."""
+    tapped(quiet, "a")
+    quiet.check()
+    quiet.clock.at += timedelta(days=2)
+    tapped(quiet, "b")
+    quiet.check()
+    quiet.batch()
+    quiet.check()
+    assert quiet.layer.open_events == 1
+    assert quiet.overlays["twice"].inside == BitMap([quiet.number(1) or 0])
+
+
+def test_what_is_due_stays_due_when_another_group_is_published(quiet: Story) -> None:
+    tapped(quiet, "a")
+    quiet.check()
+    before, due = quiet.overlays["hour"], quiet.layer.next_due()
+    assert due == quiet.clock.at + timedelta(hours=1)
+    quiet.chance.randrange = lambda _: 2  # type: ignore[method-assign, assignment]  # the group of orders
+    quiet.publish_again()
+    assert quiet.overlays["hour"] is before
+    assert quiet.layer.next_due() == due
+    quiet.clock.at += timedelta(hours=2)
+    quiet.check()
+    assert not quiet.overlays["hour"].inside
 
 
 def test_the_door_reads_what_was_logged(tmp_path: Path) -> None:
