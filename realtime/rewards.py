@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
@@ -92,14 +93,18 @@ class RewardRule(Definition):
         """From a decision to the instant when its reward is final."""
         return self.window + parse_window(self.grace, "grace")
 
+    @cached_property
+    def _spans(self) -> tuple[int, int]:
+        """Window and delay in microseconds."""
+        return self.window // timedelta(microseconds=1), self.delay // timedelta(microseconds=1)
+
     def value(self, decided: int, outcomes: Iterable[Outcome]) -> tuple[float, int]:
         """In major units, and how many outcomes are in it; `decided` in microseconds since 1970, UTC.
 
         An outcome that is reported twice counts as it was reported first. One that is said to have
         happened before the decision (clocks differ) counts as well.
         """
-        closes = decided + self.window // timedelta(microseconds=1)
-        final = decided + self.delay // timedelta(microseconds=1)
+        closes, final = decided + self._spans[0], decided + self._spans[1]
         once: dict[str, Outcome] = {}
         for each in sorted(outcomes, key=lambda each: (each.received, each.value)):
             if each.occurred <= closes and each.received <= final:

@@ -27,9 +27,9 @@ def terms(pairs: Iterable[tuple[object, object]]) -> list[tuple[str, float | Non
     nothing. No token holds a space, line end, `:` or `|`."""
     found: list[tuple[str, float | None]] = []
     for name, value in pairs:
-        if isinstance(value, str):
+        if type(value) is str:
             found.append((_category(str(name), value), None))
-        elif isinstance(value, int | float) and not isinstance(value, bool) and _is_finite(value):
+        elif (type(value) is float and math.isfinite(value)) or type(value) is int:
             found.append((_name(str(name)), bounded(value)))
         elif value is not None:
             found.append((f"{token(name)}={token(value)}", None))
@@ -42,10 +42,6 @@ def token(text: object) -> str:
     if _PLAIN.fullmatch(text):
         return text
     return "#" + hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
-
-
-def _is_finite(value: float) -> bool:
-    return isinstance(value, int) or math.isfinite(value)
 
 
 def _name(name: str) -> str:
