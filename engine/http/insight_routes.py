@@ -11,6 +11,58 @@ from pydantic import BaseModel, ConfigDict, Field
 from engine.group_insight import GroupInsight
 from kernel.clock import parse_window
 
+_AT = "2017-10-16T04:00:00+00:00"
+_PROFILE = {
+    "group": "regulars",
+    "against": None,
+    "as_of": _AT,
+    "count": 1519,
+    "base": 2469,
+    "both": 1519,
+    "least": 30,
+    "hidden": 14,
+    "rows": [
+        {
+            "feature": "order",
+            "label": "sum of amount in 90 d: below 94.89",
+            "low": None,
+            "high": 94.89,
+            "count": 5,
+            "base_count": 465,
+            "share": 0.0033,
+            "base_share": 0.1883,
+            "index": 1.75,
+            "index_low": 0.73,
+            "index_high": 4.17,
+            "lift": -0.983,
+            "z": -29.7,
+            "p": 2.5e-194,
+            "q": 1.7e-192,
+            "strength": 4.58,
+        }
+    ],
+}
+_HISTORY = {
+    "name": "regulars",
+    "versions": [
+        {
+            "version": 2,
+            "as_of": _AT,
+            "calculated_at": "2017-10-16T04:05:00+00:00",
+            "count": 1496,
+            "universe": 2451,
+            "added": 12,
+            "removed": 9,
+            "kept": 1484,
+            "redefined": False,
+        }
+    ],
+}
+
+
+def _example(value: object) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {"application/json": {"example": value}}}}
+
 
 class Overlapped(BaseModel):
     """Groups to be compared."""
@@ -25,7 +77,7 @@ class Overlapped(BaseModel):
 def insight_routes(insight: GroupInsight) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["groups"])
 
-    @router.get("/groups/{name}/profile")
+    @router.get("/groups/{name}/profile", responses=_example(_PROFILE))
     def profile_group(
         name: str,
         against: str | None = None,
@@ -45,7 +97,7 @@ def insight_routes(insight: GroupInsight) -> APIRouter:
         """Users in both, Jaccard and share of the row's group in the column's, for each two groups."""
         return insight.overlap(asked.groups, asked.as_of)
 
-    @router.get("/groups/{name}/history")
+    @router.get("/groups/{name}/history", responses=_example(_HISTORY))
     def read_history(name: str, last: int = 30) -> dict[str, Any]:
         """Published versions with count, added, removed and kept users, the oldest first."""
         return insight.history(name, last)
