@@ -138,7 +138,8 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
 CASE = Case(
     about=(
         "At least 3 orders in 90 days and none in 7. The next day the file is another one, lines may come "
-        "a day late; every answer is a new population that knows only what lies on disk."
+        "a day late, so that the last two days are read again with the new one; every answer is a new "
+        "population that knows only what lies on disk. Orders lie in the order of their time, as appended."
     ),
     measure="count",
     sizes=(10_000_000, 100_000_000),
