@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import fsspec  # type: ignore[import-untyped]  # ships no types
+import fsspec
 
 from kernel.errors import BadInput
 
