@@ -50,8 +50,8 @@ def select(
 
     `fields`: catalog fields as further columns. `part_rows`: so many users a file, named `STEM-00000.parquet`
     and so on. `version`: the published version that this is of, asked for when nothing else is wrong;
-    `members`: its own. Raises BadInput for a group without members, another format or a folder that is not there, NotFound for an
-    unknown group or field; then nothing is written.
+    `members`: its own. Raises BadInput for a group without members, another format or a folder that is not
+    there, NotFound for an unknown group or field; then nothing is written.
     """
     address = str(out)
     if name not in population.groups:
