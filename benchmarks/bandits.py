@@ -128,7 +128,9 @@ def _contextualbandits(peer: Any, log: Offers) -> Chooser:
 #: name → what makes one for a log, with a seed; ours first
 CONTESTANTS: Mapping[str, Callable[[Offers, int], Contestant]] = {
     "ours": lambda log, seed: Ours(SquareCB(), log),
+    "ours, floor of 1 %": lambda log, seed: Ours(SquareCB(epsilon=0.01), log),
     "ours: Thompson": lambda log, seed: Ours(Thompson(seed=seed), log),
+    "ours: Thompson, floor of 1 %": lambda log, seed: Ours(Thompson(seed=seed, epsilon=0.01), log),
     "ours: uniform": lambda log, seed: Ours(Uniform(), log),
     "VW ε-greedy": lambda log, seed: PlainVowpal("--epsilon 0.05", log, seed),
     "VW SquareCB": lambda log, seed: PlainVowpal("--squarecb --gamma_scale 10 --epsilon 0.05", log, seed),
