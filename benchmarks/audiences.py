@@ -129,6 +129,7 @@ def _peers(path: Path) -> dict[str, Callable[[], int]]:
         & ~column("push_ok")
     )
     engine = duckdb.connect()
+    ask: Any = chdb.query
 
     def in_duckdb() -> int:
         return int(engine.execute(f"SELECT count(*) FROM '{path}' WHERE {SQL}").fetchall()[0][0])  # noqa: S608  our own path
@@ -137,7 +138,7 @@ def _peers(path: Path) -> dict[str, Callable[[], int]]:
         return int(pl.scan_parquet(path).filter(test).select(pl.len()).collect(engine="streaming").item())
 
     def in_chdb() -> int:
-        return int(str(chdb.query(f"SELECT count() FROM file('{path}') WHERE {SQL}", "CSV")))  # noqa: S608  our own path
+        return int(str(ask(f"SELECT count() FROM file('{path}') WHERE {SQL}", "CSV")))  # noqa: S608  our own path
 
     return {"DuckDB": in_duckdb, "Polars": in_polars, "chdb": in_chdb}
 

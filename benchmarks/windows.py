@@ -94,6 +94,7 @@ def _ask(folder: Path, kept: Path, at: datetime) -> int:
 def _peers(path: Path, at: datetime) -> dict[str, Callable[[], int]]:
     old, recent = at - 90 * DAY, at - 7 * DAY
     engine = duckdb.connect()
+    ask: Any = chdb.query
     engine.execute("SET TimeZone = 'UTC'")
 
     def in_duckdb() -> int:
@@ -124,7 +125,7 @@ def _peers(path: Path, at: datetime) -> dict[str, Callable[[], int]]:
             f"FROM file('{path}') WHERE ordered_at > {instant(old)} AND ordered_at <= {instant(at)} "
             "GROUP BY user_id) WHERE n >= 3 AND r = 0"
         )
-        return int(str(chdb.query(sql, "CSV")))
+        return int(str(ask(sql, "CSV")))
 
     return {"DuckDB": in_duckdb, "Polars": in_polars, "chdb": in_chdb}
 

@@ -100,6 +100,9 @@ class ClickHouse:
     def _client(self) -> Any:
         import clickhouse_connect
 
+        from insight.sources.clickhouse import _IDLE
+
+        _IDLE.clear()  # an unused connection holds the engine to another directory, or to none
         return clickhouse_connect.get_client(interface="chdb", path=str(self.folder))
 
 
