@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import reduce
 from typing import Any
 
+import ibis
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -25,6 +26,7 @@ from insight.comparing import positive
 from insight.compile import holds
 from insight.conditions import FieldTest, Test
 from insight.dictionary import UserDictionary
+from insight.elastic import is_elastic
 from insight.leaves import Key, LeafCache
 from insight.numbering import NONE, Numbers
 from insight.packed import Bits, bitmap_of, no_bits, renumbered, set_bits
@@ -61,7 +63,7 @@ class TableScan:
         """Who exists at `as_of`, of the entity's own table."""
         kind, since = place_of(self.catalog, self.source).kind, self.catalog.entity.since
         if kind not in ORDERED:
-            users = read_users(self.catalog, as_of)["user"]
+            users = self._existing(as_of)
             self.dictionary.extend(users)
             return self.dictionary.positions(users)
         table, rows = user_rows(self.catalog), self._rows()
@@ -72,6 +74,20 @@ class TableScan:
         test = Test(op="le", value=as_of)
         own = self._own({"since": (since, "datetime", test)})
         return self._by_row(own or {"since": holds(test, table.since)}, rows, None if own else table)["since"]
+
+    def _existing(self, as_of: datetime) -> pl.Series:
+        """Their ids, some more than once: a cluster would shuffle every row to name each once, and the
+        dictionary does that anyway."""
+        if is_elastic(self.catalog, self.source):
+            return read_users(self.catalog, as_of)["user"]
+        rows = user_rows(self.catalog)
+        if self.catalog.entity.since is not None:
+            rows = rows.filter(rows.since <= ibis.literal(as_of))
+        asked = rows.filter(rows.user.notnull()).select("user")
+        with open_source(self.catalog, self.source) as source:
+            found = [pl.DataFrame(pl.from_arrow(batch)) for batch in source.batches(asked)]
+        kind = pl.String() if asked.schema()["user"].is_string() else pl.Int64()
+        return pl.concat(found)["user"] if found else pl.Series([], dtype=kind)
 
     def fields(self, leaves: Mapping[str, FieldTest]) -> dict[str, BitMap]:
         """Users who fulfil each leaf's positive test. Raises BadInput when a user has two rows."""
