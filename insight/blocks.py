@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from insight.block_kernels import AND, LESS, LISTED, OR, PUSH, lay, measure, run
-from insight.conditions import AllOf, AnyOf, Condition, InGroup, Linked, Not, leaf_id, parents_first
+from insight.conditions import AllOf, AnyOf, Condition, InGroup, Linked, Not, ends, leaf_id, parents_first
 from insight.reverse import BLOCK, containers
 
 #: users from which on this is quicker than Roaring's own algebra
@@ -71,8 +71,7 @@ def countable(condition: Condition) -> bool:
 
 
 class Laid:
-    """Sets laid out, the ones used longest ago going first. What a first count needs is laid out behind it,
-    so that nobody waits for that. Safe for many threads."""
+    """Sets laid out, the ones used longest ago going first. Safe for many threads."""
 
     def __init__(self, most_bytes: int = 2**28) -> None:
         self._most, self._lock = most_bytes, Lock()
@@ -87,8 +86,6 @@ class Laid:
         program: list[tuple[int, str | None]] = []
         high = _write(condition, sets, program)
         needed = {name: sets[name] if name else universe for _, name in program if name is not None}
-        if len(needed) * (int(universe.max()) // 8 if universe else 0) > self._most:
-            return None
         with self._lock:
             laid = {}
             for name, members in needed.items():
@@ -96,13 +93,20 @@ class Laid:
                 if known is not None and known[0] is members:
                     self._known.move_to_end(name)
                     laid[name] = known[1]
-            if len(laid) < len(needed):
-                if self._busy is None:
-                    rest = {name: each for name, each in needed.items() if name not in laid}
-                    self._busy = Thread(target=self._lay, args=(rest,))
-                    self._busy.start()
-                return None
-        return _count(program, high, laid)
+        return _count(program, high, laid) if len(laid) == len(needed) else None
+
+    def lay(self, condition: Condition, sets: Mapping[str, BitMap], universe: BitMap) -> None:
+        """Lays out what the next such count needs, in a thread of its own: nobody waits for that."""
+        needed = {
+            leaf_id(each): sets[leaf_id(each)] for each in ends(condition) if not isinstance(each, InGroup)
+        }
+        needed[""] = universe
+        with self._lock:
+            known = {name: pair[0] for name, pair in self._known.items()}
+            rest = {name: each for name, each in needed.items() if known.get(name) is not each}
+            if self._busy is None and rest and _bytes(len(needed), universe) <= self._most:
+                self._busy = Thread(target=self._lay, args=(rest,))
+                self._busy.start()
 
     def wait(self) -> None:
         """Until nothing is being laid out."""
@@ -121,6 +125,11 @@ class Laid:
                         self._known.popitem(last=False)
         finally:
             self._busy = None
+
+
+def _bytes(sets: int, universe: BitMap) -> int:
+    """The most that so many sets may come to."""
+    return sets * (int(universe.max()) // 8 if universe else 0)
 
 
 def _count(program: Sequence[tuple[int, str | None]], high: int, laid: Mapping[str, Blocks]) -> int:

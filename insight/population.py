@@ -262,11 +262,13 @@ class Population:
             condition = below[condition.group]
             below = {name: each for name, each in below.items() if name in in_order(condition, self.groups)}
         sets = self._sets(condition, below)
-        if len(self.universe) >= LARGE and countable(condition):
-            found = self._laid.count(condition, sets, self.universe)
-            if found is not None:
-                return found
-        return count_of(condition, sets, self.universe, self._through)
+        if len(self.universe) < LARGE or not countable(condition):
+            return count_of(condition, sets, self.universe, self._through)
+        found = self._laid.count(condition, sets, self.universe)
+        if found is None:
+            found = count_of(condition, sets, self.universe, self._through)
+            self._laid.lay(condition, sets, self.universe)
+        return found
 
     def _sets(self, condition: Condition, below: dict[str, Condition]) -> dict[str, BitMap]:
         """Members of every leaf (by its id) and of every group (by `group NAME`) that is needed."""
