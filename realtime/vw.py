@@ -54,7 +54,7 @@ class SquareCB:
         self,
         *,
         epsilon: float = 0.05,
-        gamma_scale: float = 10.0,
+        gamma_scale: float = 100.0,
         rate: float = 0.05,
         memory: int | None = None,
         bits: int = 18,
