@@ -76,7 +76,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
         population = _population(folder, kept)
         cold = min(cold, _timed(lambda: population.members(condition))[1])
         _, first_known = _timed(lambda: population.estimate(condition))
-        time.sleep(1.0)  # behind the first count leaves are laid out for the next
+        time.sleep(min(size / 1e7, 1.0))  # behind the first count leaves are laid out for the next
         known = statistics.median(_timed(lambda: population.estimate(condition))[1] for _ in range(15))
         again, opened = _timed(lambda: _population(folder, kept))
         assert again.estimate(condition).count == count
