@@ -65,7 +65,11 @@ class TableScan:
         if kind not in ORDERED:
             users = self._existing(as_of)
             self.dictionary.extend(users)
-            return self.dictionary.positions(users)
+            found_now = self.dictionary.positions(users)
+            if since is None and not is_elastic(self.catalog, self.source):
+                repeated = len(found_now) < len(users)
+                self.cache.put_arrays(self._key("once"), {"repeated": np.array([repeated])})
+            return found_now
         table, rows = user_rows(self.catalog), self._rows()
         if since is None:
             found = no_bits(len(self.dictionary))
@@ -94,7 +98,9 @@ class TableScan:
         tests = {name: (leaf.field, positive(leaf.test)) for name, leaf in leaves.items()}
         first = next(iter(leaves.values())).field
         if place_of(self.catalog, self.source).kind not in ORDERED:
-            check_one_row_each(self.catalog, first)
+            known = self.cache.arrays(self._key("once"))  # since who exists was read, of the users' own table
+            if known is None or known["repeated"][0]:
+                check_one_row_each(self.catalog, first)
             return self._by_key(tests)
         table = field_rows(self.catalog, dict.fromkeys(field for field, _ in tests.values()))
         rows = self._rows()
@@ -215,9 +221,7 @@ class TableScan:
     def _rows(self) -> Mapping[str, NDArray[Any]]:
         """`numbers`: of each row's user (`NONE` where there is none); empty where row i is number i.
         `rows`: how many. `repeated`: whether a user has several."""
-        route = self.catalog.sources[self.source].model_dump(mode="json")
-        where = fingerprint([route, str(self.catalog.folder), self.table, self.key])
-        key: Key = ("rows", where, self.version, self.dictionary.identity)
+        key = self._key("rows")
         known = self.cache.arrays(key)
         if known is None:
             users = self._users()
@@ -234,6 +238,12 @@ class TableScan:
             }
             self.cache.put_arrays(key, known)
         return known
+
+    def _key(self, what: str) -> Key:
+        """What is known of the table's rows."""
+        route = self.catalog.sources[self.source].model_dump(mode="json")
+        where = fingerprint([route, str(self.catalog.folder), self.table, self.key])
+        return (what, where, self.version, self.dictionary.identity)
 
     def _users(self) -> pl.Series:
         """The key of every row, in order."""

@@ -12,11 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from insight.api import Group, Population, parse_catalog, parse_condition
+from kernel.errors import BadInput
 
 
 def _load(name: str) -> Any:
@@ -131,6 +133,25 @@ def test_clickhouse_over_parquet(seed: int, one: Any, two: Any, leaves: Any, tre
         {"one": one, "two": two},
         [*leaves, *trees],
     )
+
+
+@pytest.mark.parametrize("ids", [[1, 2, 3], [1, 2, 2]])
+def test_a_user_with_two_rows_is_told_wherever_she_is(tmp_path: Path, ids: list[int]) -> None:
+    """That nobody has two is known from reading who exists."""
+    _needs("chdb")
+    pl.DataFrame({"id": ids, "city": ["a", "b", "c"]}).write_parquet(tmp_path / "users.parquet")
+    raw = {
+        "sources": {"shop": {"url": "chdb://."}},
+        "entities": {"user": {"source": "shop", "table": "users", "key": "id"}},
+        "fields": {"user.city": {"table": "users", "column": "city", "type": "string"}},
+    }
+    population = Population(parse_catalog(raw, folder=tmp_path), worlds.AT)
+    condition = parse_condition({"field": "user.city", "op": "ne", "value": "a"})
+    if len(set(ids)) == 3:
+        assert population.users(population.members(condition)).to_list() == [2, 3]
+    else:
+        with pytest.raises(BadInput, match="more than one row"):
+            population.members(condition)
 
 
 @_examples(4)
