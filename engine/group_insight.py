@@ -19,6 +19,7 @@ from insight.api import (
     LEAST,
     MOST_GROUPS,
     PROFILED_WITHIN,
+    SIDES,
     Population,
     derive_group_profile,
     derive_history,
@@ -95,6 +96,8 @@ class GroupInsight:
         flows}`; `flows` are the `most` largest of users who moved. Raises NotFound without such a plan."""
         if most < 1:
             raise BadInput("must be at least 1", field="most", value=most)
+        if by not in SIDES:
+            raise NotFound("side", by, SIDES, field="by")
         found = derive_migration(self._cells(before), self._cells(after), by)
         moved = found.flows.filter(pl.col("from") != pl.col("to"))
         return {

@@ -35,7 +35,7 @@ from insight.leaves import LeafCache
 from insight.lineage import edges_of, trace
 from insight.mapping import mapping_states
 from insight.membership import Membership, People
-from insight.migration import derive_migration
+from insight.migration import SIDES, derive_migration
 from insight.one_user import as_user, existing_users, has_text_ids, typed_users
 from insight.overlap import MOST_GROUPS, derive_history, derive_overlap
 from insight.population import Because, Estimate, Population
@@ -80,6 +80,7 @@ __all__ = [
     "LEAST",
     "MOST_GROUPS",
     "PROFILED_WITHIN",
+    "SIDES",
     "TAG",
     "WAITING",
     "Because",

@@ -44,7 +44,14 @@ def test_doctor_finds_what_is_well_and_what_is_not_done_yet(growth: Any, applied
     well = {each["what"]: each["well"] for each in ran.json}
     assert (ran.code, well) == (
         1,
-        {"settings": True, "catalog": True, "database": True, "definitions": True, "models": False},
+        {
+            "settings": True,
+            "catalog": True,
+            "database": True,
+            "definitions": True,
+            "models": False,
+            "forgetting": True,
+        },  # fmt: skip
     )
     said = {each["what"]: each["said"] for each in ran.json}
     assert "growth train" in said["models"]
