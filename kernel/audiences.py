@@ -13,7 +13,7 @@ class GroupVersion:
 
     #: of the group
     name: str
-    #: counted from 1; the highest is in force
+    #: counted from 1; in force is that of the latest `as_of`, of several the highest
     version: int
     #: of the definition that decided who belongs
     fingerprint: str
