@@ -27,6 +27,9 @@ from engine.usecases import apply
 from engine.wiring import Workspace, open_workspace
 from kernel.errors import NotFound, Unavailable
 
+#: one worker starts the server once
+pytestmark = pytest.mark.xdist_group("audiences")
+
 CATALOG = """
 sources:
   shop: {url: "parquet://data"}

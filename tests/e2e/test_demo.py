@@ -20,6 +20,9 @@ from kernel.definitions import parse
 from kernel.work import Touchpoint
 from touchpoint.api import verify_touches
 
+#: one worker makes the demo once
+pytestmark = pytest.mark.xdist_group("demo")
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, growth: Any) -> Path:
