@@ -51,7 +51,7 @@ def test_doctor_finds_what_is_well_and_what_is_not_done_yet(growth: Any, applied
             "definitions": True,
             "models": False,
             "forgetting": True,
-        },  # fmt: skip
+        },
     )
     said = {each["what"]: each["said"] for each in ran.json}
     assert "growth train" in said["models"]
