@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 
 from insight.api import Catalog, Population, check_catalog, parse_catalog, parse_condition
+from insight.sources.clickhouse import _IDLE
 from insight.sources.opening import open_source, table_version, unbound_table
 from insight.sources.spark_session import close_session
 from insight.tables import users
@@ -112,6 +113,13 @@ def _clickhouse(folder: Path) -> Engine:
 
     insert(PEOPLE)
     return Engine("chdb://ch", folder, insert)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_embedded_engine_is_let_go() -> Iterator[None]:
+    """An unused connection would hold it to one of these folders, and others in this process want it too."""
+    yield
+    _IDLE.clear()
 
 
 @pytest.fixture(scope="module")

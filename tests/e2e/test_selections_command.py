@@ -109,8 +109,8 @@ def test_a_selection_is_written_checked_and_known_to_lineage(growth: Any, root: 
         (("jobs", "nope"), "unknown run"),
         (("lineage", "byuer"), "unknown name; did you mean 'buyer'"),
         (("select",), "give either the NAME of a group or --check MANIFEST"),
-        (("select", "a", "--as-of", "2017-10-16", "--with", "user.x"), "unknown field"),
-        (("select", "a", "--as-of", "2017-10-16", "--out", "x.doc"), "does not end in"),
+        (("select", "b", "--as-of", "2017-10-16", "--with", "user.x"), "unknown field"),
+        (("select", "b", "--as-of", "2017-10-16", "--out", "x.doc"), "does not end in"),
         (("select", "--check", "nowhere.json"), "does not exist"),
     ],
 )

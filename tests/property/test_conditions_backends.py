@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from insight.api import Group, Population, parse_catalog, parse_condition
+from insight.sources.clickhouse import _IDLE
 from kernel.errors import BadInput
 
 
@@ -53,6 +54,13 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield backend
         backend.close()
         server.cleanup()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _the_embedded_engine_is_let_go() -> Iterator[None]:
+    """An unused connection would hold it to one of these folders, and others in this process want it too."""
+    yield
+    _IDLE.clear()
 
 
 @pytest.fixture(scope="module")
