@@ -5,14 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from kernel.clock import aware, parse_window
+from kernel.clock import aware, instant, micros, parse_window
 from kernel.contact import Cap, MessageClass
 from kernel.errors import BadInput
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 #: the rule that refuses a touch which was confirmed at another time: nobody gets it again
 ALREADY_SENT = "already_sent"
 
@@ -52,18 +50,8 @@ class Refusal:
     until: datetime | None
 
 
-def micros(at: datetime) -> int:
-    """Whole microseconds since 1970, exactly."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def instant(at: int) -> datetime:
-    """The inverse of `micros`, in UTC."""
-    return _EPOCH + timedelta(microseconds=at)
-
-
 def window_micros(cap: Cap) -> int:
-    return parse_window(cap.within) // _MICROSECOND
+    return parse_window(cap.within) // timedelta(microseconds=1)
 
 
 def counts(cap: Cap, channel: str, message_class: MessageClass) -> bool:

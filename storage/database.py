@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from kernel.errors import Unavailable
 
-__all__ = ["MIGRATIONS", "Engine", "migrate", "open_database", "transaction"]
+__all__ = ["MIGRATIONS", "Engine", "chunks", "migrate", "open_database", "reading", "transaction", "writing"]
 
+Value = TypeVar("Value")
+#: bound values in one statement: SQLite allows 32,766, and long lists plan slowly
+_CHUNK = 500
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -57,6 +60,40 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         else:
             with connection.begin():
                 yield connection
+
+
+@contextmanager
+def writing(engine: Engine, what: str, *, lock: str | None = None) -> Iterator[Connection]:
+    """A transaction. With `lock`, a table's name, one writer at a time on PostgreSQL too; readers go on.
+
+    Raises Unavailable when the database does not answer, calling it `what`; a broken key stays what it is.
+    """
+    with _translated(what), transaction(engine) as connection:
+        if lock is not None and connection.dialect.name == "postgresql":
+            connection.exec_driver_sql(f"LOCK TABLE {lock} IN SHARE ROW EXCLUSIVE MODE")
+        yield connection
+
+
+@contextmanager
+def reading(engine: Engine, what: str) -> Iterator[Connection]:
+    """Raises Unavailable when the database does not answer, calling it `what`."""
+    with _translated(what), engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except DBAPIError as error:
+        raise Unavailable(f"{what} does not answer: {error.orig}") from error
+
+
+def chunks(values: Sequence[Value]) -> Iterator[Sequence[Value]]:
+    """So many as fit in one statement."""
+    return (values[i : i + _CHUNK] for i in range(0, len(values), _CHUNK))
 
 
 def _durable_sqlite(connection: Any, _record: Any) -> None:

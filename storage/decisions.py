@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -28,17 +28,16 @@ from sqlalchemy import (
     insert,
     select,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
-from kernel.clock import aware
-from kernel.errors import NotFound, Stale, Unavailable
+from kernel.clock import instant, micros
+from kernel.errors import NotFound, Stale
 from kernel.learning import Action, Decision
-from storage.database import transaction
+from storage.database import reading, writing
 from storage.tables import metadata
 
 #: states kept of each policy, the newest ones
 KEPT_STATES = 20
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: instants are whole microseconds since 1970 in UTC: exact, and in order, on every database
 decisions = Table(
@@ -104,14 +103,14 @@ class SqlDecisionLog:
         """Durable when it returns. Returns the decision that stands: an earlier one under `key`."""
         row = {
             **{column.name: getattr(decision, column.name, None) for column in decisions.columns},
-            "decided_at": _micros(decision.decided_at, "decided_at"),
+            "decided_at": micros(decision.decided_at, "decided_at"),
             "actions": [action.model_dump() for action in offered],
             "propensities": list(decision.propensities),
             "idempotency_key": key,
             "session_id": session_id,
         }
         try:
-            with self._answering() as connection:
+            with self._writing() as connection:
                 connection.execute(insert(decisions), row)
         except IntegrityError:
             standing = None if key is None else self.by_key(key)
@@ -121,12 +120,12 @@ class SqlDecisionLog:
         return decision
 
     def by_key(self, key: str) -> Decision | None:
-        with self._answering(write=False) as connection:
+        with self._reading() as connection:
             row = connection.execute(select(decisions).where(decisions.c.idempotency_key == key)).first()
         return None if row is None else _decision(row)[0]
 
     def find(self, decision_id: str) -> tuple[Decision, tuple[Action, ...]] | None:
-        with self._answering(write=False) as connection:
+        with self._reading() as connection:
             row = connection.execute(select(decisions).where(decisions.c.decision_id == decision_id)).first()
         return None if row is None else _decision(row)
 
@@ -143,7 +142,7 @@ class SqlDecisionLog:
     ) -> Literal["counted", "late", "repeated"]:
         """One transaction with the look at the marks: an outcome that counts is in the reward."""
         try:
-            with self._answering() as connection:
+            with self._writing() as connection:
                 # locks the decision's row, where rows can be locked, against a learner's commit
                 decision = select(decisions.c.decision_id).where(decisions.c.decision_id == decision_id)
                 if connection.execute(decision.with_for_update()).first() is None:
@@ -158,8 +157,8 @@ class SqlDecisionLog:
                         decision_id=decision_id,
                         name=name,
                         value=value,
-                        occurred_at=_micros(occurred_at, "occurred_at"),
-                        received_at=_micros(received_at, "received_at"),
+                        occurred_at=micros(occurred_at, "occurred_at"),
+                        received_at=micros(received_at, "received_at"),
                         counted=counted,
                     )
                 )
@@ -174,12 +173,12 @@ class SqlDecisionLog:
         oldest = (
             select(decisions)
             .outerjoin(learned)
-            .where(learned.c.decision_id.is_(None), decisions.c.decided_at <= _micros(before, "before"))
+            .where(learned.c.decision_id.is_(None), decisions.c.decided_at <= micros(before, "before"))
             .order_by(decisions.c.decided_at, decisions.c.decision_id)
             .limit(limit)
         )
         counted: dict[str, list[tuple[str, float]]] = {}
-        with self._answering(write=False) as connection:
+        with self._reading() as connection:
             rows = connection.execute(oldest).all()
             of_these = outcomes.c.decision_id.in_([row.decision_id for row in rows])
             for row in connection.execute(
@@ -199,13 +198,13 @@ class SqlDecisionLog:
     ) -> None:
         """Marks and state, both or neither. `lessons`: decision id, reward, outcomes counted in it.
         Raises Stale when one was learned from, or got another outcome, meanwhile."""
-        now, lessons = _micros(at, "at"), list(lessons)
+        now, lessons = micros(at, "at"), list(lessons)
         marks = [
             {"decision_id": decision_id, "policy": version, "reward": reward, "learned_at": now}
             for decision_id, reward, _count in lessons
         ]
         try:
-            with self._answering() as connection:
+            with self._writing() as connection:
                 connection.execute(insert(learned), marks)
                 _check_counts(connection, lessons)
                 connection.execute(
@@ -233,20 +232,15 @@ class SqlDecisionLog:
             .order_by(policy_states.c.number.desc())
             .limit(1)
         )
-        with self._answering(write=False) as connection:
+        with self._reading() as connection:
             state = connection.execute(newest).scalar_one_or_none()
         return None if state is None else bytes(state)
 
-    @contextmanager
-    def _answering(self, *, write: bool = True) -> Iterator[Connection]:
-        """A transaction; the database's failures, but for broken keys, as Unavailable."""
-        try:
-            with transaction(self._engine) if write else self._engine.connect() as connection:
-                yield connection
-        except IntegrityError:
-            raise
-        except DBAPIError as error:
-            raise Unavailable(f"the decision log does not answer: {error.orig}") from error
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return writing(self._engine, "the decision log")
+
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine, "the decision log")
 
 
 def _check_counts(connection: Connection, lessons: Sequence[tuple[str, float, int]]) -> None:
@@ -269,7 +263,7 @@ def _decision(row: Row[Any]) -> tuple[Decision, tuple[Action, ...]]:
         decision_id=row.decision_id,
         user_id=row.user_id,
         moment=row.moment,
-        decided_at=_EPOCH + timedelta(microseconds=row.decided_at),
+        decided_at=instant(row.decided_at),
         context=row.context,
         actions=tuple(action.id for action in actions),
         propensities=tuple(row.propensities),
@@ -281,7 +275,3 @@ def _decision(row: Row[Any]) -> tuple[Decision, tuple[Action, ...]]:
         degraded=row.degraded,
     )
     return decision, actions
-
-
-def _micros(at: datetime, field: str) -> int:
-    return (aware(at, field) - _EPOCH) // timedelta(microseconds=1)

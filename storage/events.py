@@ -6,10 +6,10 @@ has seen number n has seen everything below it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -29,11 +29,10 @@ from sqlalchemy import (
     or_,
     select,
 )
-from sqlalchemy.exc import DBAPIError
 
-from kernel.clock import aware
-from kernel.errors import BadInput, Unavailable
-from storage.database import transaction
+from kernel.clock import instant, micros
+from kernel.errors import BadInput
+from storage.database import chunks, reading, writing
 from storage.tables import metadata
 from storage.tombstones import Tombstones
 
@@ -52,10 +51,7 @@ fresh_events = Table(
     Column("lines", JSON, nullable=False),  # a list of property → value, one each line of the event
     sqlite_autoincrement=True,
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-#: ids asked for in one statement
-_CHUNK = 500
+_WHAT = "the log of events"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,9 +99,9 @@ class EventLog:
 
         An id that is in the log changes nothing, whatever else the repetition says.
         """
-        now = _micros(received_at, "received_at")
+        now = micros(received_at, "received_at")
         wanted = {each.event_id for request in requests for each in request}
-        with self._answering(write=True) as connection:
+        with self._writing() as connection:
             # Inside the transaction: who is forgotten later finds these rows, and deletes them.
             refused = self._refused({each.user_id for request in requests for each in request})
             standing = _standing(connection, wanted)
@@ -122,7 +118,7 @@ class EventLog:
                         rows.append(_row(each, now))
                 answers.append(
                     [
-                        None if each.user_id in refused else _instant(standing[each.event_id][1])
+                        None if each.user_id in refused else instant(standing[each.event_id][1])
                         for each in request
                     ]
                 )
@@ -134,7 +130,7 @@ class EventLog:
         """The next events of these names, in order."""
         mine = and_(fresh_events.c.number > number, fresh_events.c.name.in_(sorted(names)))
         query = select(fresh_events).where(mine).order_by(fresh_events.c.number).limit(limit)
-        with self._answering() as connection:
+        with self._reading() as connection:
             return [_logged(row) for row in connection.execute(query)]
 
     def open(
@@ -150,38 +146,38 @@ class EventLog:
         """The next events of these names, up to number `until`, that happened or were received after these
         instants."""
         late = or_(
-            fresh_events.c.occurred_at > _micros(occurred_after, "occurred_after"),
-            fresh_events.c.received_at > _micros(received_after, "received_after"),
+            fresh_events.c.occurred_at > micros(occurred_after, "occurred_after"),
+            fresh_events.c.received_at > micros(received_after, "received_after"),
         )
         numbers = fresh_events.c.number > after, fresh_events.c.number <= until
         mine = and_(fresh_events.c.name.in_(sorted(names)), *numbers, late)
         query = select(fresh_events).where(mine).order_by(fresh_events.c.number).limit(limit)
-        with self._answering() as connection:
+        with self._reading() as connection:
             return [_logged(row) for row in connection.execute(query)]
 
     def last(self) -> int:
         """The highest number; 0 while the log is empty."""
-        with self._answering() as connection:
+        with self._reading() as connection:
             return int(connection.execute(select(func.max(fresh_events.c.number))).scalar() or 0)
 
     def of_user(self, user_id: str) -> list[LoggedEvent]:
         """Everything that the log holds of a person."""
         query = select(fresh_events).where(fresh_events.c.user_id == user_id)
-        with self._answering() as connection:
+        with self._reading() as connection:
             return [_logged(row) for row in connection.execute(query.order_by(fresh_events.c.number))]
 
     def forget(self, user_id: str) -> int:
         """Deletes what the log holds of a person; how many events that were."""
-        with self._answering(write=True) as connection:
+        with self._writing() as connection:
             return connection.execute(delete(fresh_events).where(fresh_events.c.user_id == user_id)).rowcount
 
     def prune(self, *, received_before: datetime, occurred_before: datetime) -> int:
         """Deletes events that were received, and happened, before these instants; how many."""
         old = and_(
-            fresh_events.c.received_at < _micros(received_before, "received_before"),
-            fresh_events.c.occurred_at < _micros(occurred_before, "occurred_before"),
+            fresh_events.c.received_at < micros(received_before, "received_before"),
+            fresh_events.c.occurred_at < micros(occurred_before, "occurred_before"),
         )
-        with self._answering(write=True) as connection:
+        with self._writing() as connection:
             return connection.execute(delete(fresh_events).where(old)).rowcount
 
     def _refused(self, users: set[str]) -> set[str]:
@@ -190,23 +186,19 @@ class EventLog:
         asked = pl.Series(sorted(users), dtype=pl.String)
         return set(asked.filter(self._tombstones.refused(asked)))
 
-    @contextmanager
-    def _answering(self, *, write: bool = False) -> Iterator[Connection]:
-        try:
-            with transaction(self._engine) if write else self._engine.connect() as connection:
-                if write and connection.dialect.name == "postgresql":
-                    connection.exec_driver_sql("LOCK TABLE fresh_events IN EXCLUSIVE MODE")
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the log of events does not answer: {error.orig}") from error
+    def _writing(self) -> AbstractContextManager[Connection]:
+        """One writer at a time: numbers are in the order of receipt."""
+        return writing(self._engine, _WHAT, lock=fresh_events.name)
+
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine, _WHAT)
 
 
 def _standing(connection: Connection, ids: set[str]) -> dict[str, tuple[str, int]]:
     """Event id → (name, received), of those that are in the log."""
     found: dict[str, tuple[str, int]] = {}
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), _CHUNK):
-        some = fresh_events.c.event_id.in_(ordered[start : start + _CHUNK])
+    for ids_here in chunks(sorted(ids)):
+        some = fresh_events.c.event_id.in_(ids_here)
         query = select(fresh_events.c.event_id, fresh_events.c.name, fresh_events.c.received_at).where(some)
         found |= {row.event_id: (row.name, row.received_at) for row in connection.execute(query)}
     return found
@@ -228,7 +220,7 @@ def _row(each: NewEvent, now: int) -> dict[str, Any]:
         "event_id": each.event_id,
         "user_id": each.user_id,
         "name": each.name,
-        "occurred_at": _micros(each.occurred_at, "occurred_at"),
+        "occurred_at": micros(each.occurred_at, "occurred_at"),
         "received_at": now,
         "lines": list(each.lines),
     }
@@ -240,15 +232,7 @@ def _logged(row: Any) -> LoggedEvent:
         event_id=row.event_id,
         user_id=row.user_id,
         name=row.name,
-        occurred_at=_instant(row.occurred_at),
-        received_at=_instant(row.received_at),
+        occurred_at=instant(row.occurred_at),
+        received_at=instant(row.received_at),
         lines=tuple(row.lines),
     )
-
-
-def _instant(micros: int) -> datetime:
-    return _EPOCH + micros * _MICROSECOND
-
-
-def _micros(at: datetime, field: str) -> int:
-    return (aware(at, field) - _EPOCH) // _MICROSECOND

@@ -7,7 +7,7 @@ Definitions are the operator's own words: they are told, not changed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,14 +32,13 @@ from sqlalchemy import types as kinds
 from sqlalchemy.exc import DBAPIError
 
 from kernel.errors import Unavailable
-from storage.database import transaction
+from storage.database import chunks, transaction
 from storage.redaction import GONE, Person
 
 #: operators' own words
 _DEFINITIONS = "definition_versions"
 #: says where we are, not who anybody is
 _OURS = ("forgotten", "alembic_version")
-_CHUNK = 500
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -132,7 +131,7 @@ def _delete(
             columns = [element.parent for element in link.elements]
             keys = select(*(element.column for element in link.elements)).where(which)
             rows = connection.execute(keys).all()
-            for some in _chunks(rows):
+            for some in chunks(rows):
                 same = [
                     and_(*(column == value for column, value in zip(columns, row, strict=True)))
                     for row in some
@@ -230,7 +229,3 @@ def _clean(engine: Engine, changed: Iterable[str]) -> None:
         quick = connection.execution_options(isolation_level="AUTOCOMMIT")
         for name in changed:
             quick.exec_driver_sql(f'VACUUM FULL "{name}"')
-
-
-def _chunks(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (rows[i : i + _CHUNK] for i in range(0, len(rows), _CHUNK))

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, Column, Engine, Integer, String, Table, and_, select
-from sqlalchemy.exc import DBAPIError
 
-from kernel.clock import aware
-from kernel.errors import Unavailable
-from storage.database import transaction
+from kernel.clock import instant, micros
+from storage.database import reading, writing
 from storage.tables import metadata
 
 group_exports = Table(
@@ -25,8 +23,7 @@ group_exports = Table(
     # whole microseconds since 1970 in UTC
     Column("exported_at", BigInteger, nullable=False),
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+_WHAT = "the list of exports"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,29 +47,23 @@ class GroupExports:
     def note(self, export: Export) -> None:
         """This is what lies at the address now."""
         mine = and_(group_exports.c.name == export.name, group_exports.c.address == export.address)
-        at = (aware(export.exported_at, "exported_at") - _EPOCH) // _MICROSECOND
+        at = micros(export.exported_at, "exported_at")
         row: dict[str, Any] = {**vars(export), "exported_at": at}
-        try:
-            with transaction(self._engine) as connection:
-                connection.execute(group_exports.delete().where(mine))
-                connection.execute(group_exports.insert().values(row))
-        except DBAPIError as error:
-            raise Unavailable(f"the list of exports does not answer: {error.orig}") from error
+        with writing(self._engine, _WHAT, lock=group_exports.name) as connection:
+            connection.execute(group_exports.delete().where(mine))
+            connection.execute(group_exports.insert().values(row))
 
     def all(self) -> list[Export]:
         """By group, then address."""
         query = select(group_exports).order_by(group_exports.c.name, group_exports.c.address)
-        try:
-            with self._engine.connect() as connection:
-                return [
-                    Export(
-                        name=row.name,
-                        address=row.address,
-                        version=row.version,
-                        count=row._mapping["count"],
-                        exported_at=_EPOCH + row.exported_at * _MICROSECOND,
-                    )
-                    for row in connection.execute(query)
-                ]
-        except DBAPIError as error:
-            raise Unavailable(f"the list of exports does not answer: {error.orig}") from error
+        with reading(self._engine, _WHAT) as connection:
+            return [
+                Export(
+                    name=row.name,
+                    address=row.address,
+                    version=row.version,
+                    count=row._mapping["count"],
+                    exported_at=instant(row.exported_at),
+                )
+                for row in connection.execute(query)
+            ]

@@ -6,9 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine, Select, func, select
-from sqlalchemy.exc import DBAPIError
 
-from kernel.errors import Unavailable
+from storage.database import reading
 from storage.groups import group_versions
 from storage.identities import identity_log
 from storage.tombstones import forgotten
@@ -43,8 +42,5 @@ def forgotten_stamp(engine: Engine) -> tuple[int, datetime | None, datetime | No
 
 
 def _row(engine: Engine, query: Select[*tuple[Any, ...]]) -> tuple[Any, ...]:
-    try:
-        with engine.connect() as connection:
-            return tuple(connection.execute(query).one())
-    except DBAPIError as error:
-        raise Unavailable(f"the store of groups does not answer: {error.orig}") from error
+    with reading(engine, "the store of groups") as connection:
+        return tuple(connection.execute(query).one())

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,11 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.exc import DBAPIError
 
 from kernel.audiences import GroupVersion
-from kernel.clock import aware
+from kernel.clock import aware, instant, micros
 from kernel.errors import BadInput, Stale, Unavailable
-from storage.database import transaction
+from storage.database import chunks, reading, writing
 from storage.tables import metadata
 
 group_versions = Table(
@@ -71,12 +70,8 @@ group_holds = Table(
     Column("holder", String(200), primary_key=True),
     ForeignKeyConstraint(["name", "version"], ["group_versions.name", "group_versions.version"]),
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 #: a file that no row names may be one that is about to get its row, seconds
 _GRACE = 3600.0
-#: names asked for in one statement
-_CHUNK = 400
 #: files written at once
 _WRITERS = 8
 
@@ -185,10 +180,10 @@ class GroupStore:
                 ranked.c.place == 1,
             ),
         )
-        chunks = [None] if names is None else list(_chunks(list(dict.fromkeys(names))))
+        parts = [None] if names is None else list(chunks(list(dict.fromkeys(names))))
         found: dict[str, GroupVersion] = {}
         with self._reading() as connection:
-            for some in chunks:
+            for some in parts:
                 asked = query if some is None else query.where(ranked.c.name.in_(some))
                 found |= {row.name: _version(row) for row in connection.execute(asked)}
         return found
@@ -205,10 +200,10 @@ class GroupStore:
 
     def at_many(self, names: Iterable[str], as_of: datetime) -> dict[str, GroupVersion]:
         """Group → its newest version of exactly this instant, of these groups."""
-        then = group_versions.c.as_of == _micros(as_of, "as_of")
+        then = group_versions.c.as_of == micros(as_of, "as_of")
         found: dict[str, GroupVersion] = {}
         with self._reading() as connection:
-            for some in _chunks(list(dict.fromkeys(names))):
+            for some in chunks(list(dict.fromkeys(names))):
                 query = select(group_versions).where(group_versions.c.name.in_(some), then)
                 for row in connection.execute(query.order_by(group_versions.c.version)):
                     found[row.name] = _version(row)
@@ -292,7 +287,7 @@ class GroupStore:
             held = {
                 tuple(row) for row in connection.execute(select(group_holds.c.name, group_holds.c.version))
             }
-            since, place, gone = _micros(now - younger, "now"), dict[str, int](), []
+            since, place, gone = micros(now - younger, "now"), dict[str, int](), []
             for row in rows:
                 place[row.name] = rank = place.get(row.name, 0) + 1
                 kept = rank <= max(newest, 1) or row.calculated_at > since or row.pinned
@@ -341,24 +336,12 @@ class GroupStore:
         fresh.replace(path)
         return path.parent
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _writing(self) -> AbstractContextManager[Connection]:
         """One writer at a time; readers go on."""
-        try:
-            with transaction(self._engine) as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.exec_driver_sql("LOCK TABLE group_versions IN SHARE ROW EXCLUSIVE MODE")
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the store of groups does not answer: {error.orig}") from error
+        return writing(self._engine, "the store of groups", lock="group_versions")
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the store of groups does not answer: {error.orig}") from error
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine, "the store of groups")
 
 
 def _flush(folder: Path) -> None:
@@ -376,7 +359,7 @@ def _publish(connection: Connection, wanted: Publication, mark: str) -> tuple[Gr
         standing = connection.execute(_pin(wanted.name, wanted.fingerprint)).first()
         if standing is not None:
             return _version(standing), False
-    as_of, sources = _micros(wanted.as_of, "as_of"), dict(sorted(wanted.sources.items()))
+    as_of, sources = micros(wanted.as_of, "as_of"), dict(sorted(wanted.sources.items()))
     mine = group_versions.c.name == wanted.name
     newest = connection.execute(
         select(group_versions)
@@ -403,7 +386,7 @@ def _publish(connection: Connection, wanted: Publication, mark: str) -> tuple[Gr
         "universe": wanted.universe,
         "sources": sources,
         "members": mark,
-        "calculated_at": _micros(wanted.calculated_at, "calculated_at"),
+        "calculated_at": micros(wanted.calculated_at, "calculated_at"),
         "pinned": wanted.pinned,
     }
     connection.execute(group_versions.insert().values(row))
@@ -457,19 +440,10 @@ def _version(row: Any) -> GroupVersion:
         name=row.name,
         version=row.version,
         fingerprint=row.fingerprint,
-        as_of=_EPOCH + row.as_of * _MICROSECOND,
+        as_of=instant(row.as_of),
         count=row._mapping["count"],  # a row is a tuple, which has a count of its own
         universe=row.universe,
         sources=row.sources,
         members=row.members,
-        calculated_at=_EPOCH + row.calculated_at * _MICROSECOND,
+        calculated_at=instant(row.calculated_at),
     )
-
-
-def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), _CHUNK):
-        yield names[start : start + _CHUNK]
-
-
-def _micros(at: datetime, field: str) -> int:
-    return (aware(at, field) - _EPOCH) // _MICROSECOND

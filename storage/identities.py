@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from sqlalchemy import Boolean, Column, Connection, Engine, Integer, String, Table, Text, func, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import DateTime
 
-from kernel.errors import BadInput, NotFound, Unavailable
-from storage.database import transaction
+from kernel.errors import BadInput, NotFound
+from storage.database import reading, writing
 from storage.tables import metadata
 
 identity_log = Table(
@@ -139,23 +138,12 @@ class IdentityStore:
                     identity_memberships.delete().where(mine, identity_memberships.c.user_id == user)
                 )
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        try:
-            with transaction(self._engine) as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.exec_driver_sql("LOCK TABLE identity_log IN SHARE ROW EXCLUSIVE MODE")
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the store of identities does not answer: {error.orig}") from error
+    def _writing(self) -> AbstractContextManager[Connection]:
+        """One writer at a time; readers go on."""
+        return writing(self._engine, "the store of identities", lock="identity_log")
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the store of identities does not answer: {error.orig}") from error
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine, "the store of identities")
 
 
 def _merged(connection: Connection) -> dict[str, str]:

@@ -17,11 +17,11 @@ from sqlalchemy import Connection, Engine, and_, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from kernel.clock import Clock, SystemClock, aware
+from kernel.clock import Clock, SystemClock, aware, micros
 from kernel.contact import Cap, MessageClass
 from kernel.errors import BadInput, Stale, Unavailable
 from kernel.events import INSTANT
-from kernel.exposure import ALREADY_SENT, Exposures, Refusal, Reservation, micros
+from kernel.exposure import ALREADY_SENT, Exposures, Refusal, Reservation
 from kernel.ids import stable_hash
 from storage.database import transaction
 from storage.ledger_rows import (

@@ -19,13 +19,13 @@ from sqlalchemy import (
     select,
 )
 
+from kernel.clock import micros
 from kernel.contact import Cap
-from kernel.exposure import Reservation, micros, window_micros
+from kernel.exposure import Reservation, window_micros
+from storage.database import chunks
 from storage.tables import metadata
 
 RESERVED, CONFIRMED, RELEASED = "reserved", "confirmed", "released"
-#: bound values in one statement; SQLite allows 32,766, long lists plan slowly
-_CHUNK = 1000
 
 touches = Table(
     "ledger_touches",
@@ -56,13 +56,9 @@ def live(row: Any, now: int) -> bool:
     return bool(row.state == RESERVED and (row.expires_us is None or row.expires_us > now))
 
 
-def _chunks(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    return (values[i : i + _CHUNK] for i in range(0, len(values), _CHUNK))
-
-
 def rows_of(connection: Connection, touch_ids: Collection[str]) -> dict[str, Any]:
     found = {}
-    for some in _chunks(sorted(touch_ids)):
+    for some in chunks(sorted(touch_ids)):
         for row in connection.execute(select(touches).where(touches.c.touch_id.in_(some))):
             found[row.touch_id] = row
     return found
@@ -87,7 +83,7 @@ def counting(connection: Connection, span: Any, users: Sequence[str] | None, now
     if users is None:
         yield from connection.execute(query)
         return
-    for some in _chunks(users):
+    for some in chunks(users):
         yield from connection.execute(query.where(touches.c.user_id.in_(some)))
 
 

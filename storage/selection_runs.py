@@ -7,10 +7,10 @@ key is what lets a run work on it: no two runs at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -29,12 +29,11 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.exc import DBAPIError
 
 from kernel.audiences import GroupVersion
-from kernel.clock import aware
-from kernel.errors import NotFound, Unavailable
-from storage.database import transaction
+from kernel.clock import instant, micros
+from kernel.errors import NotFound
+from storage.database import chunks, reading, writing
 from storage.groups import GroupStore, Publication
 from storage.tables import metadata
 
@@ -87,9 +86,6 @@ schedule_marks = Table(
     Column("schedule", String(300), primary_key=True),
     Column("fired_at", BigInteger, nullable=False),
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-_CHUNK = 400
 #: states that a job does not leave
 ENDS = ("done", "unchanged", "failed", "blocked")
 
@@ -152,14 +148,14 @@ class SelectionRuns:
             found = connection.execute(_one(run.run)).first()
             if found is not None:
                 return _run(found)
-            at = _micros(run.made_at)
+            at = micros(run.made_at)
             connection.execute(
                 selection_runs.insert().values(
                     run=run.run,
-                    as_of=_micros(run.as_of),
+                    as_of=micros(run.as_of),
                     reason=run.reason,
                     made_at=at,
-                    patience_until=_micros(run.patience_until),
+                    patience_until=micros(run.patience_until),
                     finished_at=None,
                     definitions=run.definitions,
                 )
@@ -232,12 +228,12 @@ class SelectionRuns:
         wanted = list(dict.fromkeys(keys))
         held: dict[str, str] = {}
         with self._writing() as connection:
-            for some in _chunks(wanted):
+            for some in chunks(wanted):
                 query = select(selection_leases).where(selection_leases.c.key.in_(some))
                 held |= {row.key: row.run for row in connection.execute(query)}
             new = [key for key in wanted if key not in held]
             if new:
-                rows = [{"key": key, "run": run, "taken_at": _micros(at)} for key in new]
+                rows = [{"key": key, "run": run, "taken_at": micros(at)} for key in new]
                 connection.execute(selection_leases.insert(), rows)
         return {key: holder for key, holder in held.items() if holder != run}
 
@@ -262,7 +258,7 @@ class SelectionRuns:
                         "count": main.count if main else None,
                         "seconds": job.seconds,
                         "not_before": None,
-                        "changed_at": _micros(at),
+                        "changed_at": micros(at),
                     }
                 )
             connection.execute(_change(rows[0]), rows)
@@ -285,8 +281,8 @@ class SelectionRuns:
                     "of_key": key,
                     "state": state,
                     "why": why[:2000],
-                    "not_before": None if until is None else _micros(until),
-                    "changed_at": _micros(at),
+                    "not_before": None if until is None else micros(until),
+                    "changed_at": micros(at),
                 }
                 for key, why in whys.items()
             ]
@@ -298,7 +294,7 @@ class SelectionRuns:
         """The run is finished; nothing is held by it any more."""
         with self._writing() as connection:
             mine = selection_runs.c.run == run
-            connection.execute(selection_runs.update().where(mine).values(finished_at=_micros(at)))
+            connection.execute(selection_runs.update().where(mine).values(finished_at=micros(at)))
             connection.execute(selection_leases.delete().where(selection_leases.c.run == run))
 
     def leases(self) -> dict[str, str]:
@@ -311,42 +307,31 @@ class SelectionRuns:
         query = select(schedule_marks.c.fired_at).where(schedule_marks.c.schedule == schedule)
         with self._reading() as connection:
             found = connection.execute(query).scalar_one_or_none()
-        return None if found is None else _instant(found)
+        return None if found is None else instant(found)
 
     def mark_fired(self, schedule: str, at: datetime) -> None:
         mine = schedule_marks.c.schedule == schedule
         with self._writing() as connection:
-            changed = connection.execute(schedule_marks.update().where(mine).values(fired_at=_micros(at)))
+            changed = connection.execute(schedule_marks.update().where(mine).values(fired_at=micros(at)))
             if not changed.rowcount:
-                connection.execute(schedule_marks.insert().values(schedule=schedule, fired_at=_micros(at)))
+                connection.execute(schedule_marks.insert().values(schedule=schedule, fired_at=micros(at)))
 
     def prune(self, before: datetime) -> int:
         """Takes finished runs away that were made before, with their jobs. Returns how many."""
-        old = and_(selection_runs.c.made_at < _micros(before), selection_runs.c.finished_at.is_not(None))
+        old = and_(selection_runs.c.made_at < micros(before), selection_runs.c.finished_at.is_not(None))
         with self._writing() as connection:
             names = list(connection.execute(select(selection_runs.c.run).where(old)).scalars())
-            for some in _chunks(names):
+            for some in chunks(names):
                 connection.execute(selection_jobs.delete().where(selection_jobs.c.run.in_(some)))
                 connection.execute(selection_runs.delete().where(selection_runs.c.run.in_(some)))
         return len(names)
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        try:
-            with transaction(self._engine) as connection:
-                if connection.dialect.name == "postgresql":
-                    connection.exec_driver_sql("LOCK TABLE selection_leases IN SHARE ROW EXCLUSIVE MODE")
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the store of runs does not answer: {error.orig}") from error
+    def _writing(self) -> AbstractContextManager[Connection]:
+        """One writer at a time; readers go on."""
+        return writing(self._engine, "the store of runs", lock="selection_leases")
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the store of runs does not answer: {error.orig}") from error
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine, "the store of runs")
 
 
 def _change(row: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> Any:
@@ -357,7 +342,7 @@ def _change(row: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> An
 
 
 def _give_back(connection: Connection, run: str, keys: Sequence[str]) -> None:
-    for some in _chunks(keys):
+    for some in chunks(keys):
         mine = and_(selection_leases.c.run == run, selection_leases.c.key.in_(some))
         connection.execute(selection_leases.delete().where(mine))
 
@@ -369,11 +354,11 @@ def _one(run: str) -> Any:
 def _run(row: Any) -> Run:
     return Run(
         run=row.run,
-        as_of=_instant(row.as_of),
+        as_of=instant(row.as_of),
         reason=row.reason,
-        made_at=_instant(row.made_at),
-        patience_until=_instant(row.patience_until),
-        finished_at=None if row.finished_at is None else _instant(row.finished_at),
+        made_at=instant(row.made_at),
+        patience_until=instant(row.patience_until),
+        finished_at=None if row.finished_at is None else instant(row.finished_at),
         definitions=row.definitions,
     )
 
@@ -384,23 +369,10 @@ def _job(row: Any) -> JobRow:
         key=row.key,
         state=row.state,
         attempts=row.attempts,
-        not_before=None if row.not_before is None else _instant(row.not_before),
+        not_before=None if row.not_before is None else instant(row.not_before),
         why=row.why,
         version=row.version,
         count=row._mapping["count"],
         seconds=row.seconds,
-        changed_at=_instant(row.changed_at),
+        changed_at=instant(row.changed_at),
     )
-
-
-def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), _CHUNK):
-        yield keys[start : start + _CHUNK]
-
-
-def _instant(micros: int) -> datetime:
-    return _EPOCH + micros * _MICROSECOND
-
-
-def _micros(at: datetime) -> int:
-    return (aware(at, "at") - _EPOCH) // _MICROSECOND

@@ -6,18 +6,16 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 from sqlalchemy import Column, Connection, Engine, String, Table, select
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import DateTime
 
-from kernel.errors import Unavailable
-from storage.database import transaction
+from storage.database import reading, writing
 from storage.tables import metadata
 
 forgotten = Table(
@@ -107,18 +105,8 @@ class Tombstones:
             fresh.unlink()
         return self._file.read_bytes()
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        try:
-            with transaction(self._engine) as connection:
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the list of the forgotten does not answer: {error.orig}") from error
+    def _writing(self) -> AbstractContextManager[Connection]:
+        return writing(self._engine, "the list of the forgotten", lock=forgotten.name)
 
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise Unavailable(f"the list of the forgotten does not answer: {error.orig}") from error
+    def _reading(self) -> AbstractContextManager[Connection]:
+        return reading(self._engine, "the list of the forgotten")

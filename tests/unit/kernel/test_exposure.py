@@ -7,9 +7,10 @@ from itertools import combinations
 
 import pytest
 
+from kernel.clock import instant, micros
 from kernel.contact import Cap, MessageClass
 from kernel.errors import BadInput
-from kernel.exposure import Exposures, Refusal, Reservation, fits, instant, micros
+from kernel.exposure import Exposures, Refusal, Reservation, fits
 
 NOON = datetime(2017, 10, 16, 12, tzinfo=UTC)
 
