@@ -9,7 +9,7 @@ demo: $(READY)
 	$(BIN)/growth demo --dir demo
 
 test: $(READY) check
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -10,10 +10,10 @@ from typing import Any
 from engine.day import population
 from engine.selection_reports import check_tags
 from engine.wiring import Workspace
-from insight.api import check_selection, select, tables_read
+from insight.api import check_request, check_selection, select, tables_read
 from insight.api import is_local_address as is_local
 from kernel.audiences import GroupVersion
-from kernel.errors import NotFound, Stale
+from kernel.errors import Stale
 from storage.group_exports import Export
 
 
@@ -30,11 +30,10 @@ def select_audience(
     Raises Stale when the group uses a tag that failed or has expired; BadInput, NotFound as `select` does.
     """
     people = population(workspace, as_of)
-    if name not in people.groups:
-        raise NotFound("group", name, people.groups)
+    address = out if out is not None else f"{name}.parquet"
+    check_request(people, name, address, fields, part_rows)
     check_tags(workspace, name, as_of)
     group, members = people.groups[name], people.members(name)
-    address = out if out is not None else f"{name}.parquet"
     sources = {table: people.sources[table] for table in tables_read(group, people.groups, workspace.catalog)}
     if people.merges:
         sources["identities"] = people.merges.fingerprint

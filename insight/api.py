@@ -68,7 +68,7 @@ from insight.reading import (
     read_users,
 )
 from insight.rekey import Rekeyed, rekey
-from insight.selection import check_selection, select
+from insight.selection import check_request, check_selection, select
 from insight.sources.opening import source_fingerprint
 from insight.tags import TAG, Tag, resolve, tag_groups
 
@@ -110,6 +110,7 @@ __all__ = [
     "as_user",
     "check_catalog",
     "check_condition",
+    "check_request",
     "check_selection",
     "check_tags_and_needs",
     "condition_panel",

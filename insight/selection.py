@@ -53,21 +53,7 @@ def select(
     `members`: its own. Raises BadInput for a group without members, another format or a folder that is not
     there, NotFound for an unknown group or field; then nothing is written.
     """
-    address = str(out)
-    if name not in population.groups:
-        raise NotFound("group", name, population.groups)
-    suffix = next((each for each in FORMATS if address.endswith(each)), None)
-    if suffix is None:
-        raise BadInput(f"does not end in {' or '.join(FORMATS)}", field="out", value=address)
-    system_of(address, "out")
-    if is_local(address) and not local_path(address).parent.is_dir():
-        raise BadInput("is in a folder that does not exist", field="out", value=address)
-    if part_rows is not None and part_rows < 1:
-        raise BadInput("is less than one user a file", field="part_rows", value=part_rows)
-    for field in fields:
-        population.catalog.field(field, at="--with")
-    if len(fields) != len(set(fields)):
-        raise BadInput("names a field twice", field="--with", value=", ".join(fields))
+    address, suffix = str(out), check_request(population, name, out, fields, part_rows)
     found = population.members(name) if members is None else members
     if not found:
         raise BadInput(
@@ -92,6 +78,32 @@ def select(
         if isinstance(each, dict) and each.get("file") not in files and "/" not in str(each.get("file")):
             remove(f"{beside}{each.get('file')}")
     return {**manifest, "unchanged": False}
+
+
+def check_request(
+    population: Population,
+    name: str,
+    out: Path | str,
+    fields: Sequence[str] = (),
+    part_rows: int | None = None,
+) -> str:
+    """The format of `out`, as its suffix, when nothing asked of `select` is wrong; raises as it does."""
+    address = str(out)
+    if name not in population.groups:
+        raise NotFound("group", name, population.groups)
+    suffix = next((each for each in FORMATS if address.endswith(each)), None)
+    if suffix is None:
+        raise BadInput(f"does not end in {' or '.join(FORMATS)}", field="out", value=address)
+    system_of(address, "out")
+    if is_local(address) and not local_path(address).parent.is_dir():
+        raise BadInput("is in a folder that does not exist", field="out", value=address)
+    if part_rows is not None and part_rows < 1:
+        raise BadInput("is less than one user a file", field="part_rows", value=part_rows)
+    for field in fields:
+        population.catalog.field(field, at="--with")
+    if len(fields) != len(set(fields)):
+        raise BadInput("names a field twice", field="--with", value=", ".join(fields))
+    return suffix
 
 
 def _said(

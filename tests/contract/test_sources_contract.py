@@ -152,7 +152,7 @@ NEEDS = {
 }
 KINDS = [
     "duckdb", "parquet", "postgres", "clickhouse", "clickhouse-files",
-    pytest.param("spark", marks=pytest.mark.xdist_group("spark")),
+    "spark",
 ]  # fmt: skip
 
 

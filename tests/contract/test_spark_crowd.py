@@ -27,7 +27,6 @@ if find_spec("pyspark") is None and not os.environ.get("CI"):
     pytest.skip("the extra `spark` is not installed", allow_module_level=True)
 
 # one session in one process
-pytestmark = pytest.mark.xdist_group("spark")
 
 URL = "local-cluster[2,1,1024]"
 

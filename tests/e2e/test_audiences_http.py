@@ -28,7 +28,6 @@ from engine.wiring import Workspace, open_workspace
 from kernel.errors import NotFound, Unavailable
 
 #: one worker starts the server once
-pytestmark = pytest.mark.xdist_group("audiences")
 
 CATALOG = """
 sources:

@@ -21,7 +21,6 @@ from kernel.work import Touchpoint
 from touchpoint.api import verify_touches
 
 #: one worker makes the demo once
-pytestmark = pytest.mark.xdist_group("demo")
 
 
 @pytest.fixture(scope="module")

@@ -191,7 +191,6 @@ SPARK_TREES: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.xdist_group("spark")
 @pytest.mark.parametrize("seed", [11, 12])
 def test_spark(spark: Any, seed: int) -> None:
     """Stated conditions: a question takes Spark half a second, however small the world."""
