@@ -11,17 +11,17 @@ import polars as pl
 from pyroaring import BitMap
 
 from conflict.api import allocate, verify
+from engine.cells import Moved, earlier_cells, lay_out_cells, moved
 from engine.definitions import Definitions
 from engine.identities import merges_of
 from engine.wiring import Workspace
 from engine.world import (
-    known_fields,
     known_users,
     plan_instant,
     shopping_hours,
     zones_and_consent,
 )
-from insight.api import CellMap, Group, Population, derive_cells
+from insight.api import CellMap, Group, Population
 from kernel.choices import Allocation, DailyLimits, Limits, Status
 from kernel.contact import Cap, QuietHours
 from kernel.errors import BadInput, GrowthError, Infeasible
@@ -47,6 +47,8 @@ class Day:
     as_of: datetime
     users: pl.DataFrame
     cells: CellMap
+    #: None for the first plan
+    moved: Moved | None
     #: user, audience
     audiences: pl.DataFrame
     composed: Composed
@@ -90,7 +92,10 @@ def inputs_of(workspace: Workspace, day: date, data: str) -> str:
         if name in {workspace.definitions().recipe(kind).name for kind in ("spend", "churn", "response")}
     ]
     definitions = workspace.definitions().as_json()
-    return fingerprint([VERSION, day, data, definitions, models, settings.seed, settings.timezone])
+    everything = [VERSION, day, data, definitions, models, settings.seed, settings.timezone]
+    earlier = earlier_cells(workspace, day)
+    # the first plan has none, and stays what it was
+    return fingerprint([*everything, earlier.memory.as_json()] if earlier else everything)
 
 
 def make_day(workspace: Workspace, day: date, history: History, progress: Progress) -> Day:
@@ -110,7 +115,8 @@ def make_day(workspace: Workspace, day: date, history: History, progress: Progre
     scores = _user_scores(spend, churn, known, users, as_of)
 
     progress("laying out cells")
-    cells = _cells(workspace, definitions, known, users, scores, as_of)
+    earlier = earlier_cells(workspace, day)
+    cells = lay_out_cells(workspace, definitions, known, users, scores, as_of, earlier)
 
     progress("finding audiences")
     audiences = _audiences(workspace, definitions, resources, cells, as_of)
@@ -135,6 +141,7 @@ def make_day(workspace: Workspace, day: date, history: History, progress: Progre
         as_of=as_of,
         users=users,
         cells=cells,
+        moved=moved(earlier, cells),
         audiences=audiences,
         composed=composed,
         resources=resources,
@@ -160,27 +167,6 @@ def _user_scores(
         .join(score_users(churn, known, users, as_of, "churn"), on="user", maintain_order="left")
         .join(usual, on="user", how="left", maintain_order="left")
         .with_columns(pl.col("habit").fill_null(0.0))
-    )
-
-
-def _cells(
-    workspace: Workspace,
-    definitions: Definitions,
-    known: History,
-    users: pl.DataFrame,
-    scores: pl.DataFrame,
-    as_of: datetime,
-) -> CellMap:
-    recipe = definitions.cells
-    return derive_cells(
-        users=users,
-        purchases=known.purchases,
-        fields=known_fields(workspace, users, recipe.sociology),
-        spend=scores.select("user", "spend"),
-        as_of=as_of,
-        recipe=recipe,
-        seed=workspace.settings.seed,
-        zone=workspace.settings.zone,
     )
 
 

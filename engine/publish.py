@@ -11,6 +11,7 @@ import polars as pl
 import yaml
 
 from conflict.api import write_allocation
+from engine.cells import MEMORY, remembered
 from engine.day import Day
 from engine.report.data import report_data
 from engine.report.render import render_report
@@ -26,7 +27,8 @@ def publish(
     """Writes the plan's folder and returns `plan.json`.
 
     tasks, assignments, candidates, touches, refusals, cells and profiles as Parquet; `touches_*.csv`;
-    `limits.yaml` and `allocation.json`, which `growth allocate` understands; `plan.json`; `report.html`.
+    `limits.yaml` and `allocation.json`, which `growth allocate` understands; `clusters.json`, by which the
+    next plan knows the clusters again; `plan.json`; `report.html`.
     """
     tasks = task_table(day.composed.tasks, day.audiences, day.candidates.frame, day.allocation.assignments)
     summary = plan_json(workspace, day, tasks, version=version, inputs=inputs)
@@ -45,6 +47,7 @@ def publish(
         export_touches(day.touches.touches, fresh)
         limits = day.limits.model_dump(mode="json", exclude_defaults=True)
         write_text(fresh / "limits.yaml", yaml.safe_dump(limits, sort_keys=False))
+        write_json(fresh / MEMORY, remembered(day.cells).as_json())
         write_json(fresh / "plan.json", summary)
         page = render_report(report_data(workspace, day, summary, tasks, backtest))
         write_text(fresh / "report.html", page)
@@ -96,6 +99,7 @@ def plan_json(
         "refusals": rules_refused(day.touches.refusals),
         "idle": [list(each) for each in day.composed.idle],
         "cells": day.cells.profiles.height,
+        "cell_drift": day.moved.as_json() if day.moved else None,
     }
 
 

@@ -6,6 +6,7 @@ from insight.catalog_check import check_catalog
 from insight.catalog_panel import condition_panel
 from insight.catalog_profile import freshness, profile_catalog, write_profile
 from insight.catalog_suggest import suggest_catalog
+from insight.cell_drift import CellDrift, CellMemory, derive_drift, shares_of
 from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
@@ -85,7 +86,9 @@ __all__ = [
     "WAITING",
     "Because",
     "Catalog",
+    "CellDrift",
     "CellMap",
+    "CellMemory",
     "Condition",
     "Estimate",
     "EventDoor",
@@ -116,6 +119,7 @@ __all__ = [
     "condition_panel",
     "condition_schema",
     "derive_cells",
+    "derive_drift",
     "derive_group_profile",
     "derive_history",
     "derive_migration",
@@ -155,6 +159,7 @@ __all__ = [
     "resolve",
     "resolve_merges",
     "select",
+    "shares_of",
     "source_fingerprint",
     "suggest_catalog",
     "tables_read",

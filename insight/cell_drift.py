@@ -28,7 +28,7 @@ class CellMemory:
         return {"model": asdict(self.model), "shares": self.shares}
 
     @classmethod
-    def from_json(cls, raw: Any) -> CellMemory:
+    def from_json(cls, raw: Any, where: str = "") -> CellMemory:
         """Raises BadInput for what `as_json` never gave."""
         try:
             model = ClusterModel(
@@ -42,7 +42,9 @@ class CellMemory:
                 raise ValueError("centres and names do not fit")
             shares = {side: {name: float(x) for name, x in raw["shares"][side].items()} for side in SIDES}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"is not what was kept of a day's cells: {error}", field="clusters") from None
+            raise BadInput(
+                f"is not what was kept of a day's cells: {error}", where=where, field="clusters"
+            ) from None
         return cls(model=model, shares=shares)
 
 

@@ -58,9 +58,11 @@ class PlanRegister:
         with self._engine.connect() as connection:
             return sorted(set(connection.execute(select(plans.c.folder)).scalars()))
 
-    def newest(self) -> PlanEntry | None:
-        """The newest version of the latest date."""
+    def newest(self, before: date | None = None) -> PlanEntry | None:
+        """The newest version of the latest date, or of the latest before that one."""
         query = select(plans).order_by(plans.c.date.desc(), plans.c.version.desc()).limit(1)
+        if before is not None:
+            query = query.where(plans.c.date < before)
         with self._engine.connect() as connection:
             row = connection.execute(query).first()
         return None if row is None else _entry(row)

@@ -41,13 +41,29 @@ def report_data(
         "clusters": chosen.facts.to_dicts(),
         "cells": day.cells.profiles.to_dicts(),
         "cells_note": "Clusters are cuts through a continuum that come back when the users are resampled; "
-        "their names compare with the average user. Cells of a few users are cells all the same.",
+        "their names compare with the average user. Cells of a few users are cells all the same."
+        + _drift_note(day),
         "contested": contested(day.candidates.frame, day.allocation.assignments).to_dicts(),
         "samples": _samples(day),
         "models": [_model(version) for version in day.models],
         "backtest": backtest,
         "assumptions": _assumptions(workspace, day),
     }
+
+
+def _drift_note(day: Day) -> str:
+    if day.moved is None:
+        return ""
+    drift = day.moved.drift
+    words = [
+        f" Since the plan of {day.moved.since}: population stability index of "
+        f"stages {drift.psi['stage']:.3f}, "
+        f"clusters {drift.psi['cluster']:.3f}, cells {drift.psi['cell']:.3f} (below 0.1 is stable, above "
+        "0.25 another population)"
+    ]
+    words += [f"; {what}: {', '.join(names)}" for what, names in
+              (("new clusters", drift.new), ("gone", drift.gone)) if names]  # fmt: skip
+    return "".join(words) + "."
 
 
 def _stages(day: Day) -> list[dict[str, Any]]:

@@ -183,6 +183,36 @@ def test_the_next_day_is_planned_around_the_first(growth: Any, planned: Path, wo
     assert not set(one["user"]) & set(two["user"]), "one touch a week: nobody is reached on both days"
 
 
+def test_the_next_day_keeps_the_clusters_and_tells_what_moved(growth: Any, planned: Path, world: Any) -> None:
+    growth.well("plan", "--date", world.next_date, "--dir", planned)
+    one, two = (
+        json.loads((planned / "plans" / day / "plan.json").read_text())
+        for day in (world.plan_date, world.next_date)
+    )
+    assert one["cell_drift"] is None
+    moved = two["cell_drift"]
+    assert moved["since"] == world.plan_date
+    assert set(moved["psi"]) == {"stage", "cluster", "tier", "cell"}
+    # one more day of shopping moves a few people, not the centres
+    assert 0 < max(moved["psi"].values()) < 0.1
+    assert moved["new"] == moved["gone"] == []
+    assert max(moved["shift"].values()) < 0.5
+    assert (
+        f"Since the plan of {world.plan_date}"
+        in (planned / "plans" / world.next_date / "report.html").read_text()
+    )
+    kept = planned / "plans" / world.plan_date / "clusters.json"
+    whole = kept.read_text()
+    kept.write_text("{")
+    try:
+        refused = growth("plan", "--date", world.next_date, "--dir", planned)
+        assert refused.code == 2
+        assert f"{kept}: clusters" in refused.err
+    finally:
+        kept.write_text(whole)
+    assert "unchanged" in growth.well("plan", "--date", world.next_date, "--dir", planned).out
+
+
 def test_no_room_knows_the_demo() -> None:
     known = re.compile(r"journey|household_|campaign_|basket_id|coupon_upc|sales_value", re.IGNORECASE)
     found = [
