@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from insight.cluster_many import find_many, fit
 from kernel.randomness import derive_seed
@@ -59,7 +60,15 @@ def nearest(points: _Numbers, centres: _Numbers) -> NDArray[np.int64]:
 def find_clusters(
     points: _Numbers, most: int, seed: int
 ) -> tuple[tuple[tuple[float, ...], ...], pl.DataFrame]:
-    """Centres of the chosen clustering, in order of their coordinates, and what was tried."""
+    """Centres of the chosen clustering, in order of their coordinates, and what was tried.
+
+    On one thread: the samples are too small to share, and waiting threads take fifteen times as long.
+    """
+    with threadpool_limits(1):
+        return _find(points, most, seed)
+
+
+def _find(points: _Numbers, most: int, seed: int) -> tuple[tuple[tuple[float, ...], ...], pl.DataFrame]:
     if most > FEW and len(points) > FIT_USERS:
         many, rows_of_many = find_many(
             points, most, seed, nearest, _overlaps, reproduced=REPRODUCED, separated=SEPARATED

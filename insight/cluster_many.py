@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import silhouette_score
-from threadpoolctl import threadpool_limits
 
 from kernel.randomness import derive_seed
 
@@ -46,10 +45,7 @@ def fit(points: _Numbers, k: int, seed: int, start: _Numbers | None = None) -> _
         max_iter=20,
         random_state=seed,
     )
-    with threadpool_limits(
-        1
-    ):  # a mini-batch is too small to share, and waiting threads take the time of others
-        return np.asarray(learner.fit(points).cluster_centers_, dtype=np.float64).round(6)
+    return np.asarray(learner.fit(points).cluster_centers_, dtype=np.float64).round(6)
 
 
 def find_many(
