@@ -1,10 +1,11 @@
-"""What this room needs from outside: a durable log of decisions, a journal, and snapshots of policies."""
+"""What this room needs from outside: a durable log of decisions, a journal, snapshots of policies, and what
+all deciders share at this second."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from kernel.learning import Action, Decision
 
@@ -111,4 +112,105 @@ class Snapshots(Protocol):
 
     def newest(self, name: str, than: int = 0) -> tuple[int, bytes] | None:
         """The newest with a number above `than`, and its number."""
+        ...
+
+
+class Room(NamedTuple):
+    """A cap as it stands before one more touch."""
+
+    #: of the cap, for whoever is refused
+    name: str
+    #: that it counts; None: all together
+    channel: str | None
+    #: microseconds: what is held counts within the half-open (at − window, at], and after
+    window: int
+    #: touches that may be held, the new one among them
+    at_most: int
+
+
+class Charge(NamedTuple):
+    """What a decision uses of a budget."""
+
+    #: account, such as `coupons/2017-10-16`
+    budget: str
+    #: in the budget's own unit
+    amount: float
+    #: the account may not pass it
+    ceiling: float
+
+
+class Wish(NamedTuple):
+    """What a decision takes of what is shared: all of it or nothing."""
+
+    user: str
+    #: microseconds since 1970, UTC
+    at: int
+    #: idempotency key of this user, and the answer that is to stand under it
+    key: str | None
+    answer: bytes
+    session: str | None
+    #: channel that the user is touched through; None: it is no touch
+    channel: str | None
+    #: caps that count this channel
+    rooms: Sequence[Room]
+    charges: Sequence[Charge]
+
+
+class Admitted(NamedTuple):
+    """What became of a wish: granted when both are None."""
+
+    #: the answer that stands under its key already
+    standing: bytes | None = None
+    #: name of the cap or budget that has no room
+    refused: str | None = None
+
+
+class Seen(NamedTuple):
+    """What is known of a user at this second."""
+
+    #: that stands under the key
+    answer: bytes | None
+    #: held touches: instant in microseconds since 1970, channel
+    touches: Sequence[tuple[int, str]]
+    #: account → used of it, of those asked for
+    spent: Mapping[str, float]
+    #: decisions so far in the session
+    step: int
+    #: fresh events: name → instants of the newest, oldest first, microseconds since 1970
+    recent: Mapping[str, Sequence[int]]
+
+
+class OnlineStore(Protocol):
+    """What deciders share. Every method raises Unavailable when it does not answer: nobody is shown
+    anything but the default then, so caps and budgets hold. What was granted survives `kill -9`."""
+
+    def look(
+        self, user: str, at: int, *, key: str | None, session: str | None, budgets: Sequence[str]
+    ) -> Seen:
+        """Everything that a decision needs to know, in one round."""
+        ...
+
+    def admit(self, wish: Wish) -> Admitted:
+        """Atomic: of any wishes in any interleaving, those that are granted fit every cap and ceiling
+        together, and one stands under a key until its time to live is over."""
+        ...
+
+    def reported(self, outcome_id: str) -> bool:
+        """Whether `report` was told of this outcome."""
+        ...
+
+    def report(self, outcome_id: str, at: int) -> bool:
+        """Remembers an outcome's id; False when it was remembered already."""
+        ...
+
+    def note(self, user: str, event_id: str, name: str, at: int) -> bool:
+        """A fresh event, which the next `look` sees; False, and nothing changes, for a known id."""
+        ...
+
+    def forget(self, user: str) -> None:
+        """Everything that is held of a user."""
+        ...
+
+    def sweep(self, at: int, most: int) -> int:
+        """Lets go of at most so many entries whose time is over; how many."""
         ...
