@@ -64,7 +64,8 @@ class Runner:
         self._lock = RunnerLock(workspace.database, workspace.root / "var" / "runner.lock")
         self._started: set[str] = set()
         self._starting = Lock()
-        self._wake = Event()
+        #: a run has ended since old ones were let go of, or it is not known
+        self._ended = True
 
     def open(self) -> bool:
         """Begins to work, first on what an earlier runner left. False: another process is the runner."""
@@ -111,7 +112,30 @@ class Runner:
                         DBOS.start_workflow(_selection, run)
 
     def round(self, run: str) -> float | None:
-        return work(self._workspace, run, self._pool)
+        seconds = work(self._workspace, run, self._pool)
+        self._ended = self._ended or seconds is None
+        return seconds
+
+    def let_go(self) -> None:
+        """Takes old versions and runs away, once after the last of the runs that were waiting.
+
+        Of a run DBOS's own record goes first: killed in between, the run is there still, and finished.
+        """
+        space = self._workspace
+        if not self._ended or space.runs.unfinished():
+            return
+        self._ended = False
+        now, settings = space.clock.now(), space.settings
+        old = space.runs.old(now - timedelta(days=settings.keep_runs))
+        if old:
+            DBOS.delete_workflows(old)
+            space.runs.prune(old)
+            with self._starting:
+                self._started.difference_update(old)
+        younger = timedelta(days=settings.keep_groups)
+        gone = space.groups.prune(now=now, newest=settings.keep_versions, younger=younger)
+        if old or gone:
+            _log.info("let go of %d old versions of groups and of %d old runs", gone, len(old))
 
 
 def run_selections(
@@ -136,6 +160,9 @@ def run_selections(
     try:
         for name in names:
             _wait(workspace, name, runner if mine else None, watch)
+        if mine:
+            with suppress(GrowthError):  # what was asked for is done; the next run lets go
+                runner.let_go()
     finally:
         runner.close()
     return names
@@ -198,6 +225,7 @@ def _serve(workspace: Workspace, stop: Event) -> None:
                 ticked = time.monotonic()
                 fire_due(workspace)
             runner.start()
+            runner.let_go()
         except GrowthError as error:
             _log.warning("the scheduler goes on later: %s", error)
         except Exception:  # noqa: BLE001  it must not die of one bad day

@@ -54,6 +54,12 @@ class Settings(BaseSettings):
     patience: float = Field(default=43_200.0, ge=0)
     #: how long the log keeps fresh events that every batch knows, days
     keep_events: int = Field(default=30, ge=1)
+    #: newest published versions of each group and tag that are kept, however old
+    keep_versions: int = Field(default=14, ge=1)
+    #: how long every published version is kept, days
+    keep_groups: int = Field(default=35, ge=1)
+    #: how long finished runs of the selection are kept, days
+    keep_runs: int = Field(default=90, ge=1)
     #: bearer token that callers of the HTTP API need; required beyond loopback
     token: SecretStr | None = None
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Engine, Select, func, select
 
 from storage.database import reading
-from storage.groups import group_versions
+from storage.group_tables import group_versions
 from storage.identities import identity_log
 from storage.tombstones import forgotten
 

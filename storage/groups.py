@@ -7,11 +7,7 @@ with the latest `as_of`, of those the newest: a backfill adds history and never 
 
 from __future__ import annotations
 
-import hashlib
-import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,61 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from pyroaring import BitMap
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Engine,
-    ForeignKeyConstraint,
-    Index,
-    Integer,
-    String,
-    Table,
-    and_,
-    func,
-    select,
-)
+from sqlalchemy import Connection, Engine, and_, bindparam, func, select
 
 from kernel.audiences import GroupVersion
-from kernel.clock import aware, instant, micros
+from kernel.clock import aware, micros
 from kernel.errors import BadInput, Stale, Unavailable
 from storage.database import chunks, reading, writing
-from storage.tables import metadata
-
-group_versions = Table(
-    "group_versions",
-    metadata,
-    # of the group; `tag:NAME` and `tag:NAME=LABEL` of a tag
-    Column("name", String(300), primary_key=True),
-    # counted from 1 for each name
-    Column("version", Integer, primary_key=True),
-    Column("fingerprint", String(16), nullable=False),
-    # instants are whole microseconds since 1970 in UTC
-    Column("as_of", BigInteger, nullable=False),
-    Column("count", BigInteger, nullable=False),
-    Column("universe", BigInteger, nullable=False),
-    Column("sources", JSON, nullable=False),
-    Column("members", String(32), nullable=False, index=True),
-    Column("calculated_at", BigInteger, nullable=False),
-    # true: a static group, worked out once for this fingerprint
-    Column("pinned", Boolean, nullable=False),
-    Index(None, "name", "as_of", "version"),
-)
-#: versions that somebody still reads: a run, an export, a plan
-group_holds = Table(
-    "group_holds",
-    metadata,
-    Column("name", String(300), primary_key=True),
-    Column("version", Integer, primary_key=True),
-    Column("holder", String(200), primary_key=True),
-    ForeignKeyConstraint(["name", "version"], ["group_versions.name", "group_versions.version"]),
-)
-#: a file that no row names may be one that is about to get its row, seconds
-_GRACE = 3600.0
-#: files written at once
-_WRITERS = 8
+from storage.group_exports import group_exports
+from storage.group_files import MemberFiles, mark_of
+from storage.group_tables import group_holds, group_versions, version_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +58,7 @@ class GroupStore:
     """
 
     def __init__(self, engine: Engine, folder: Path) -> None:
-        self._engine, self._folder = engine, folder
+        self._engine, self._files = engine, MemberFiles(folder)
 
     def publish(
         self,
@@ -146,11 +96,11 @@ class GroupStore:
         """All or none, in order, together with what `then` writes. Raises BadInput when a count is not
         that of its members."""
         hashes = [_hash_of(each) for each in publications]
-        self._write({mark: each.members for mark, each in zip(hashes, publications, strict=True)})
+        self._files.write({mark: each.members for mark, each in zip(hashes, publications, strict=True)})
         with self._writing() as connection:
             for mark, each in zip(hashes, publications, strict=True):
-                if not self._path(mark).exists():  # pruned since it was found there
-                    self._write({mark: each.members})
+                if not self._files.exists(mark):  # pruned since it was found there
+                    self._files.write({mark: each.members})
             made = [_publish(connection, each, mark) for mark, each in zip(hashes, publications, strict=True)]
             if then is not None:
                 then(connection, made)
@@ -185,14 +135,14 @@ class GroupStore:
         with self._reading() as connection:
             for some in parts:
                 asked = query if some is None else query.where(ranked.c.name.in_(some))
-                found |= {row.name: _version(row) for row in connection.execute(asked)}
+                found |= {row.name: version_of(row) for row in connection.execute(asked)}
         return found
 
     def versions(self, name: str) -> list[GroupVersion]:
         """Every version that is kept, the oldest first."""
         query = select(group_versions).where(group_versions.c.name == name)
         with self._reading() as connection:
-            return [_version(row) for row in connection.execute(query.order_by(group_versions.c.version))]
+            return [version_of(row) for row in connection.execute(query.order_by(group_versions.c.version))]
 
     def at(self, name: str, as_of: datetime) -> GroupVersion | None:
         """The newest version of exactly this instant."""
@@ -206,14 +156,14 @@ class GroupStore:
             for some in chunks(list(dict.fromkeys(names))):
                 query = select(group_versions).where(group_versions.c.name.in_(some), then)
                 for row in connection.execute(query.order_by(group_versions.c.version)):
-                    found[row.name] = _version(row)
+                    found[row.name] = version_of(row)
         return found
 
     def pinned(self, name: str, fingerprint: str) -> GroupVersion | None:
         """The one version of a static group with this definition."""
         with self._reading() as connection:
             row = connection.execute(_pin(name, fingerprint)).first()
-        return None if row is None else _version(row)
+        return None if row is None else version_of(row)
 
     def names(self) -> list[str]:
         """Every group that was published, sorted."""
@@ -224,21 +174,21 @@ class GroupStore:
     def members(self, version: GroupVersion) -> bytes:
         """The serialised bitmap. Raises Stale when it was pruned, Unavailable when it is damaged."""
         try:
-            found = self._path(version.members).read_bytes()
+            found = self._files.read(version.members)
         except FileNotFoundError:
             raise Stale(f"version {version.version} of group {version.name} is no longer kept") from None
         except OSError as error:
             raise Unavailable(f"the members of group {version.name} cannot be read: {error}") from error
-        if _digest(found) != version.members:
+        if mark_of(found) != version.members:
             raise Unavailable(f"the members of group {version.name} are damaged on disk; select it again")
         return found
 
     def amend(self, version: GroupVersion, *, members: bytes, count: int, universe: int) -> GroupVersion:
         """The same version with other members, as when a person is forgotten; the old bitmap goes with
         the last row that names it. Raises Stale when the version is gone or was amended meanwhile."""
-        mark = _digest(members)
+        mark = mark_of(members)
         _check_count(version.name, members, count)
-        self._write({mark: members})
+        self._files.write({mark: members})
         mine = and_(
             group_versions.c.name == version.name,
             group_versions.c.version == version.version,
@@ -250,13 +200,13 @@ class GroupStore:
             )
             if changed.rowcount != 1:
                 raise Stale(f"version {version.version} of group {version.name} has changed meanwhile")
-            if not self._path(mark).exists():
-                self._write({mark: members})
+            if not self._files.exists(mark):
+                self._files.write({mark: members})
             named = select(func.count()).where(group_versions.c.members == version.members)
             if not connection.execute(named).scalar_one():
-                self._path(version.members).unlink(missing_ok=True)
+                self._files.remove(version.members)
             same = and_(group_versions.c.name == version.name, group_versions.c.version == version.version)
-            return _version(connection.execute(select(group_versions).where(same)).one())
+            return version_of(connection.execute(select(group_versions).where(same)).one())
 
     def hold(self, version: GroupVersion, holder: str) -> None:
         """Keeps the version until `release(holder)`. Raises Stale when it is gone already."""
@@ -276,65 +226,31 @@ class GroupStore:
 
     def prune(self, *, now: datetime, newest: int = 14, younger: timedelta = timedelta(days=35)) -> int:
         """Takes away versions that are neither among the `newest` of their group, nor calculated less than
-        `younger` ago, nor in force, pinned or held; and bitmaps that no version names. Returns how many
-        versions went."""
+        `younger` ago, nor in force, pinned, held or what an export is of; and bitmaps that no version names.
+        Returns how many versions went."""
+        columns = group_versions.c
+        query = select(columns.name, columns.version, columns.calculated_at, columns.pinned)
         with self._writing() as connection:
-            rows = connection.execute(
-                select(group_versions).order_by(
-                    group_versions.c.name, group_versions.c.as_of.desc(), group_versions.c.version.desc()
-                )
-            ).all()
-            held = {
-                tuple(row) for row in connection.execute(select(group_holds.c.name, group_holds.c.version))
+            kept = {
+                (row.name, row.version)
+                for used in (group_holds, group_exports)
+                for row in connection.execute(select(used.c.name, used.c.version))
             }
             since, place, gone = micros(now - younger, "now"), dict[str, int](), []
-            for row in rows:
+            for row in connection.execute(
+                query.order_by(columns.name, columns.as_of.desc(), columns.version.desc())
+            ):
                 place[row.name] = rank = place.get(row.name, 0) + 1
-                kept = rank <= max(newest, 1) or row.calculated_at > since or row.pinned
-                if not kept and (row.name, row.version) not in held:
-                    gone.append((row.name, row.version))
-            for name, version in gone:
-                mine = and_(group_versions.c.name == name, group_versions.c.version == version)
-                connection.execute(group_versions.delete().where(mine))
-            named = set(connection.execute(select(group_versions.c.members).distinct()).scalars())
-            self._sweep(named)
+                young = rank <= max(newest, 1) or row.calculated_at > since
+                if not (young or row.pinned or (row.name, row.version) in kept):
+                    gone.append({"gone_name": row.name, "gone_version": row.version})
+            if gone:
+                mine = and_(
+                    columns.name == bindparam("gone_name"), columns.version == bindparam("gone_version")
+                )
+                connection.execute(group_versions.delete().where(mine), gone)
+            self._files.sweep(set(connection.execute(select(columns.members).distinct()).scalars()))
         return len(gone)
-
-    def _sweep(self, named: set[str]) -> None:
-        edge = time.time() - _GRACE
-        for path in self._folder.glob("??/*"):
-            if path.stem not in named and path.stat().st_mtime < edge:
-                path.unlink(missing_ok=True)
-
-    def _path(self, mark: str) -> Path:
-        return self._folder / mark[:2] / f"{mark}.roaring"
-
-    def _write(self, files: Mapping[str, bytes]) -> None:
-        """Each file whole and on disk under its name, or not there. Disks flush many as fast as one."""
-        if len(files) == 1:
-            written = {self._write_one(file) for file in files.items()}
-        else:
-            with ThreadPoolExecutor(_WRITERS) as pool:
-                written = set(pool.map(self._write_one, files.items()))
-        folders = {folder for folder in written if folder is not None}
-        for folder in {*folders, self._folder} if folders else folders:
-            _flush(folder)
-
-    def _write_one(self, file: tuple[str, bytes]) -> Path | None:
-        """The folder in which it was written; None when it was there."""
-        mark, content = file
-        path = self._path(mark)
-        if path.exists() and path.read_bytes() == content:
-            os.utime(path)  # young again, so that no sweep takes it before its row is there
-            return None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{mark}.{os.getpid()}.{time.monotonic_ns()}")
-        with fresh.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-        fresh.replace(path)
-        return path.parent
 
     def _writing(self) -> AbstractContextManager[Connection]:
         """One writer at a time; readers go on."""
@@ -344,21 +260,12 @@ class GroupStore:
         return reading(self._engine, "the store of groups")
 
 
-def _flush(folder: Path) -> None:
-    """A folder's own entries, to disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def _publish(connection: Connection, wanted: Publication, mark: str) -> tuple[GroupVersion, bool]:
     """The version that stands, and whether it is new."""
     if wanted.pinned:
         standing = connection.execute(_pin(wanted.name, wanted.fingerprint)).first()
         if standing is not None:
-            return _version(standing), False
+            return version_of(standing), False
     as_of, sources = micros(wanted.as_of, "as_of"), dict(sorted(wanted.sources.items()))
     mine = group_versions.c.name == wanted.name
     newest = connection.execute(
@@ -375,7 +282,7 @@ def _publish(connection: Connection, wanted: Publication, mark: str) -> tuple[Gr
         newest.sources,
         newest.pinned,
     ):
-        return _version(newest), False
+        return version_of(newest), False
     last = connection.execute(select(func.max(group_versions.c.version)).where(mine)).scalar()
     row = {
         "name": wanted.name,
@@ -422,28 +329,10 @@ def _hash_of(wanted: Publication) -> str:
     if not 0 <= wanted.count <= wanted.universe:
         problem = f"is more than the {wanted.universe} users that there are"
         raise BadInput(problem, where=f"group {wanted.name}", field="count", value=wanted.count)
-    return _digest(wanted.members)
+    return mark_of(wanted.members)
 
 
 def _check_count(name: str, members: bytes, count: int) -> None:
     held = len(BitMap.deserialize(members))
     if held != count:
         raise BadInput(f"but {held} members", where=f"group {name}", field="count", value=count)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _version(row: Any) -> GroupVersion:
-    return GroupVersion(
-        name=row.name,
-        version=row.version,
-        fingerprint=row.fingerprint,
-        as_of=instant(row.as_of),
-        count=row._mapping["count"],  # a row is a tuple, which has a count of its own
-        universe=row.universe,
-        sources=row.sources,
-        members=row.members,
-        calculated_at=instant(row.calculated_at),
-    )

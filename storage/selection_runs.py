@@ -316,15 +316,25 @@ class SelectionRuns:
             if not changed.rowcount:
                 connection.execute(schedule_marks.insert().values(schedule=schedule, fired_at=micros(at)))
 
-    def prune(self, before: datetime) -> int:
-        """Takes finished runs away that were made before, with their jobs. Returns how many."""
-        old = and_(selection_runs.c.made_at < micros(before), selection_runs.c.finished_at.is_not(None))
+    def old(self, before: datetime) -> list[str]:
+        """Finished runs made before that, but for those that have the newest job of a group or tag."""
+        columns = selection_runs.c
+        finished = and_(columns.made_at < micros(before), columns.finished_at.is_not(None))
+        newest = {job.run for job in self.newest_jobs().values()}
+        with self._reading() as connection:
+            found = connection.execute(
+                select(columns.run).where(finished).order_by(columns.made_at)
+            ).scalars()
+            return [run for run in found if run not in newest]
+
+    def prune(self, runs: Sequence[str]) -> None:
+        """Takes these runs away, with their jobs; one that is not finished stays."""
         with self._writing() as connection:
-            names = list(connection.execute(select(selection_runs.c.run).where(old)).scalars())
-            for some in chunks(names):
-                connection.execute(selection_jobs.delete().where(selection_jobs.c.run.in_(some)))
-                connection.execute(selection_runs.delete().where(selection_runs.c.run.in_(some)))
-        return len(names)
+            for some in chunks(runs):
+                done = and_(selection_runs.c.run.in_(some), selection_runs.c.finished_at.is_not(None))
+                gone = list(connection.execute(select(selection_runs.c.run).where(done)).scalars())
+                connection.execute(selection_jobs.delete().where(selection_jobs.c.run.in_(gone)))
+                connection.execute(selection_runs.delete().where(selection_runs.c.run.in_(gone)))
 
     def _writing(self) -> AbstractContextManager[Connection]:
         """One writer at a time; readers go on."""

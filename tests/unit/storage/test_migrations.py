@@ -12,7 +12,7 @@ import storage.decisions
 import storage.definitions
 import storage.events
 import storage.group_exports
-import storage.groups
+import storage.group_tables
 import storage.identities
 import storage.ledger
 import storage.plans
