@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 from kernel.learning import Action, Decision
 
@@ -115,84 +115,41 @@ class Snapshots(Protocol):
         ...
 
 
-class Room(NamedTuple):
-    """A cap as it stands before one more touch."""
-
-    #: of the cap, for whoever is refused
-    name: str
-    #: that it counts; None: all together
-    channel: str | None
-    #: microseconds: what is held counts within the half-open (at − window, at], and after
-    window: int
-    #: touches that may be held, the new one among them
-    at_most: int
-
-
-class Charge(NamedTuple):
-    """What a decision uses of a budget."""
-
-    #: account, such as `coupons/2017-10-16`
-    budget: str
-    #: in the budget's own unit
-    amount: float
-    #: the account may not pass it
-    ceiling: float
-
-
-class Wish(NamedTuple):
-    """What a decision takes of what is shared: all of it or nothing."""
-
-    user: str
-    #: microseconds since 1970, UTC
-    at: int
-    #: idempotency key of this user, and the answer that is to stand under it
-    key: str | None
-    answer: bytes
-    session: str | None
-    #: channel that the user is touched through; None: it is no touch
-    channel: str | None
-    #: caps that count this channel
-    rooms: Sequence[Room]
-    charges: Sequence[Charge]
-
-
-class Admitted(NamedTuple):
-    """What became of a wish: granted when both are None."""
-
-    #: the answer that stands under its key already
-    standing: bytes | None = None
-    #: name of the cap or budget that has no room
-    refused: str | None = None
-
-
-class Seen(NamedTuple):
-    """What is known of a user at this second."""
-
-    #: that stands under the key
-    answer: bytes | None
-    #: held touches: instant in microseconds since 1970, channel
-    touches: Sequence[tuple[int, str]]
-    #: account → used of it, of those asked for
-    spent: Mapping[str, float]
-    #: decisions so far in the session
-    step: int
-    #: fresh events: name → instants of the newest, oldest first, microseconds since 1970
-    recent: Mapping[str, Sequence[int]]
+#: a cap, before one touch more: its name; the channel that it counts, None for all together; its window in
+#: microseconds, (at − window, at]; and the most touches in it, the new one among them
+Room = tuple[str, str | None, int, int]
+#: what is known of a user: the answer under the key; held touches (instant in microseconds since 1970,
+#: channel); decisions so far in the session; fresh events, name → instants of the newest, oldest first
+Seen = tuple[bytes | None, Sequence[tuple[int, str]], int, Mapping[str, Sequence[int]]]
+#: of a wish: the answer that stands under its key already; the cap that has no room. Granted: both None
+Admitted = tuple[bytes | None, str | None]
 
 
 class OnlineStore(Protocol):
-    """What deciders share. Every method raises Unavailable when it does not answer: nobody is shown
-    anything but the default then, so caps and budgets hold. What was granted survives `kill -9`."""
+    """What deciders share of users. Every method raises Unavailable when it does not answer: nobody is shown
+    anything but the default then, so caps hold. What was granted survives `kill -9`.
 
-    def look(
-        self, user: str, at: int, *, key: str | None, session: str | None, budgets: Sequence[str]
-    ) -> Seen:
+    Instants `at` are microseconds since 1970, UTC.
+    """
+
+    def look(self, user: str, at: int, *, key: str | None, session: str | None) -> Seen:
         """Everything that a decision needs to know, in one round."""
         ...
 
-    def admit(self, wish: Wish) -> Admitted:
-        """Atomic: of any wishes in any interleaving, those that are granted fit every cap and ceiling
-        together, and one stands under a key until its time to live is over."""
+    def admit(
+        self,
+        user: str,
+        at: int,
+        *,
+        key: str | None,
+        answer: bytes,
+        session: str | None,
+        channel: str | None,
+        rooms: Sequence[Room],
+    ) -> Admitted:
+        """All of it or nothing, atomically: the user is touched through `channel` (None: it is no touch),
+        every cap of `rooms` permitting; the answer stands under this user's `key` until its time is over;
+        the session is one step further. Of any wishes in any interleaving, those granted fit every cap."""
         ...
 
     def reported(self, outcome_id: str) -> bool:

@@ -1,0 +1,209 @@
+"""What deciders share, on one machine: LMDB, from any number of its processes.
+
+Nothing waits for the disk: what is granted is with the operating system, so it survives any process. After
+the machine itself went down the files may be anything: they are thrown away, `anew` says so, and the journals
+tell them again. Users, keys and sessions are there by their hashes only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+from shutil import rmtree
+from struct import Struct
+from typing import Any
+
+import lmdb
+from pydantic_core import from_json, to_json
+
+from kernel.errors import Unavailable
+from storage.online_rules import Room, fits, recent_of
+
+#: an entry's first bytes: microseconds since 1970 at which its time is over
+_UNTIL = Struct("<q")
+_TOUCH = Struct("<qB")
+_STEP = Struct("<q")
+#: in the index of what ends when, so that the earliest is first
+_ENDS = Struct(">q")
+_HASH = 16
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+#: bytes that the files may hold; they are sparse
+_MAP = 1 << 34
+
+
+class LmdbOnlineStore:
+    """Satisfies `realtime.ports.OnlineStore`.
+
+    `keep`: how long answers under keys and ids of outcomes and events are remembered, microseconds; what is
+    held of a user is kept for `hold` after its last change. One object a process; safe for threads.
+    """
+
+    def __init__(self, folder: Path, *, keep: int, hold: int, idle: int, boot: str | None = None) -> None:
+        self._keep, self._hold, self._idle = keep, hold, idle
+        boot = boot or (_BOOT.read_text().strip() if _BOOT.exists() else "")
+        told = folder / "boot"
+        #: nothing is known: it was never there, or the machine went down since
+        self.anew = not told.exists() or told.read_text() != boot
+        try:
+            if self.anew:
+                rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+            self._env = lmdb.open(
+                str(folder / "store"), map_size=_MAP, sync=False, metasync=False, writemap=True,
+                max_readers=1024,
+            )  # fmt: skip
+            self._env.reader_check()  # of processes that were killed
+            told.write_text(boot)
+        except (lmdb.Error, OSError) as error:
+            raise Unavailable(f"the online store does not open: {error}") from error
+
+    def look(
+        self, user: str, at: int, *, key: str | None, session: str | None
+    ) -> tuple[bytes | None, list[tuple[int, str]], int, dict[str, list[int]]]:
+        mine = _hash(user)
+        with self._reading() as get:
+            answer = None if key is None else _live(get(b"k" + _hash(user, key)), at)
+            held = _live(get(b"u" + mine), at)
+            visit = None if session is None else _live(get(b"s" + _hash(user, session)), at)
+            fresh = _live(get(b"e" + mine), at)
+        step = _STEP.unpack(visit)[0] if visit else 0
+        return answer, _touches(held) if held else [], step, from_json(fresh) if fresh else {}
+
+    def admit(
+        self,
+        user: str,
+        at: int,
+        *,
+        key: str | None,
+        answer: bytes,
+        session: str | None,
+        channel: str | None,
+        rooms: Sequence[Room],
+    ) -> tuple[bytes | None, str | None]:
+        place = None if key is None else b"k" + _hash(user, key)
+        with self._writing() as tx:
+            if place is not None and (standing := _live(tx.get(place), at)) is not None:
+                return standing, None
+            if channel is not None:
+                mine = b"u" + _hash(user)
+                held = _touches(_live(tx.get(mine), at) or b"")
+                for room in rooms:
+                    if not fits(held, at, room):
+                        return None, room[0]
+                longest = max([self._hold, *(room[2] for room in rooms)])
+                kept = [each for each in held if each[0] > at - longest]
+                packed = b"".join(_packed(*each) for each in [*kept, (at, channel)])
+                self._put(tx, mine, at + longest, packed)
+            if session is not None:
+                visit = b"s" + _hash(user, session)
+                step = _live(tx.get(visit), at)
+                self._put(tx, visit, at + self._idle, _STEP.pack(_STEP.unpack(step)[0] + 1 if step else 1))
+            if place is not None:
+                self._put(tx, place, at + self._keep, answer)
+        return None, None
+
+    def reported(self, outcome_id: str) -> bool:
+        with self._reading() as get:
+            return get(b"o" + _hash(outcome_id)) is not None
+
+    def report(self, outcome_id: str, at: int) -> bool:
+        place = b"o" + _hash(outcome_id)
+        with self._writing() as tx:
+            if tx.get(place) is not None:
+                return False
+            self._put(tx, place, at + self._keep, b"")
+        return True
+
+    def note(self, user: str, event_id: str, name: str, at: int) -> bool:
+        place, mine = b"v" + _hash(event_id), b"e" + _hash(user)
+        with self._writing() as tx:
+            if tx.get(place) is not None:
+                return False
+            self._put(tx, place, at + self._keep, b"")
+            known = _live(tx.get(mine), at)
+            recent = recent_of(from_json(known) if known else {}, name, at)
+            self._put(tx, mine, at + self._keep, to_json(recent))
+        return True
+
+    def forget(self, user: str) -> None:
+        """Answers under her keys and her sessions are told by no one whose they are, and hold nothing of her:
+        they end by themselves."""
+        with self._writing() as tx:
+            for kind in (b"u", b"e"):
+                tx.delete(kind + _hash(user))
+
+    def sweep(self, at: int, most: int) -> int:
+        gone = 0
+        with self._writing() as tx:
+            cursor = tx.cursor()
+            while gone < most and cursor.set_range(b"t"):
+                place = bytes(cursor.key())
+                if place[:1] != b"t" or _ENDS.unpack_from(place, 1)[0] > at:
+                    break
+                cursor.delete()
+                gone += 1
+                entry = place[1 + _ENDS.size :]
+                raw = tx.get(entry)
+                if raw is None:
+                    continue
+                until = _UNTIL.unpack_from(raw)[0]
+                if until <= at:
+                    tx.delete(entry)
+                else:  # it was changed since
+                    tx.put(b"t" + _ENDS.pack(until) + entry, b"")
+        return gone
+
+    def close(self) -> None:
+        self._env.sync(True)
+        self._env.close()
+
+    def _put(self, tx: Any, place: bytes, until: int, value: bytes) -> None:
+        """An entry is in the index once; what is changed later is looked at when its first time is over."""
+        old = tx.replace(place, _UNTIL.pack(until) + value)
+        if old is None:
+            tx.put(b"t" + _ENDS.pack(until) + place, b"")
+
+    @contextmanager
+    def _reading(self) -> Iterator[Any]:
+        with self._translated(), self._env.begin() as tx:
+            yield tx.get
+
+    @contextmanager
+    def _writing(self) -> Iterator[Any]:
+        with self._translated(), self._env.begin(write=True) as tx:
+            yield tx
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            raise Unavailable(f"the online store does not answer: {error}") from error
+
+
+def _hash(*parts: str) -> bytes:
+    text = parts[0] if len(parts) == 1 else "\0".join(parts)
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=_HASH).digest()
+
+
+def _live(raw: bytes | None, at: int) -> bytes | None:
+    """What an entry holds, unless its time is over."""
+    if raw is None or _UNTIL.unpack_from(raw)[0] <= at:
+        return None
+    return raw[_UNTIL.size :]
+
+
+def _packed(at: int, channel: str) -> bytes:
+    name = channel.encode(errors="surrogatepass")[:255]
+    return _TOUCH.pack(at, len(name)) + name
+
+
+def _touches(raw: bytes) -> list[tuple[int, str]]:
+    found, start = [], 0
+    while start < len(raw):
+        at, length = _TOUCH.unpack_from(raw, start)
+        start += _TOUCH.size + length
+        found.append((at, raw[start - length : start].decode(errors="surrogatepass")))
+    return found

@@ -1,0 +1,230 @@
+"""What deciders share, on several machines: Redis or Valkey, one round trip a call.
+
+All that is held of a user lies under one hash tag, so on one node of a cluster; there are hashes of users,
+keys and sessions only. What was granted is as durable as the server is told to be (`appendonly yes`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from hashlib import blake2b
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+import redis
+from pydantic_core import from_json
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from kernel.errors import BadInput, Unavailable
+from storage.online_rules import NAMES, NEWEST, Room
+
+#: after a failure nobody waits for the server for so many seconds
+_REST = 1.0
+_CLUSTER = "redis+cluster://"
+_LOOK = """
+local step, events = redis.call('GET', KEYS[3]), redis.call('HGETALL', KEYS[4])
+local touches = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf')
+return {redis.call('GET', KEYS[1]), touches, step, events}
+"""
+#: a touch is `instant:nonce:channel`; ARGV: at, answer, keep, channel with a mark, nonce, hold, idle, has a
+#: key, has a session, then name, channel with a mark, window and most of each cap
+_ADMIT = """
+if ARGV[8] == '1' then
+  local standing = redis.call('GET', KEYS[1])
+  if standing then return {1, standing} end
+end
+if ARGV[4] ~= '' then
+  local hold = tonumber(ARGV[6])
+  local held = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+  for cap = 10, #ARGV, 4 do
+    local since, count = tonumber(ARGV[1]) - tonumber(ARGV[cap + 2]), 0
+    hold = math.max(hold, tonumber(ARGV[cap + 2]))
+    for each = 1, #held, 2 do
+      local channel = 'c' .. string.match(held[each], '^%d+:%x+:(.*)$')
+      if tonumber(held[each + 1]) > since and (ARGV[cap + 1] == '' or ARGV[cap + 1] == channel) then
+        count = count + 1
+      end
+    end
+    if count >= tonumber(ARGV[cap + 3]) then return {2, ARGV[cap]} end
+  end
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', string.format('%.0f', tonumber(ARGV[1]) - hold))
+  redis.call('ZADD', KEYS[2], ARGV[1], ARGV[1] .. ':' .. ARGV[5] .. ':' .. string.sub(ARGV[4], 2))
+  redis.call('PEXPIRE', KEYS[2], string.format('%.0f', math.ceil(hold / 1000)))
+end
+if ARGV[9] == '1' then
+  redis.call('INCR', KEYS[3])
+  redis.call('PEXPIRE', KEYS[3], ARGV[7])
+end
+if ARGV[8] == '1' then redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return {0, ''}
+"""
+_NOTE = """
+if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[3]) then return 0 end
+local instants = cjson.decode(redis.call('HGET', KEYS[2], ARGV[1]) or '[]')
+table.insert(instants, ARGV[2])
+table.sort(instants)
+while #instants > tonumber(ARGV[4]) do table.remove(instants, 1) end
+redis.call('HSET', KEYS[2], ARGV[1], cjson.encode(instants))
+if redis.call('HLEN', KEYS[2]) > tonumber(ARGV[5]) then
+  local all, oldest, least = redis.call('HGETALL', KEYS[2]), nil, nil
+  for each = 1, #all, 2 do
+    local list = cjson.decode(all[each + 1])
+    if not least or list[#list] < least then oldest, least = all[each], list[#list] end
+  end
+  redis.call('HDEL', KEYS[2], oldest)
+end
+redis.call('PEXPIRE', KEYS[2], ARGV[3])
+return 1
+"""
+
+
+class RedisOnlineStore:
+    """Satisfies `realtime.ports.OnlineStore`; safe for threads and processes.
+
+    `url`: as redis-py has it; `redis+cluster://` for a cluster. A call waits at most `patience` seconds, and
+    after one that failed all others fail at once for a second: nobody queues for a server that is gone.
+    `keep`, `hold`, `idle`: as in `LmdbOnlineStore`. Times to live run by the server's clock.
+    """
+
+    #: what it holds survives this machine, or does not: the journals need not tell it anew
+    anew = False
+
+    def __init__(
+        self, url: str, *, keep: int, hold: int, idle: int, patience: float = 0.02, prefix: str = "growth"
+    ) -> None:
+        self._keep, self._hold, self._idle, self._prefix = keep, hold, idle, prefix
+        self.client = connect(url, patience)
+        self._look = self.client.register_script(_LOOK)
+        self._admit = self.client.register_script(_ADMIT)
+        self._note = self.client.register_script(_NOTE)
+        self._rest, self._lock = 0.0, Lock()
+
+    def look(
+        self, user: str, at: int, *, key: str | None, session: str | None
+    ) -> tuple[bytes | None, list[tuple[int, str]], int, dict[str, list[int]]]:
+        keys = self._places(user, key, session)
+        answer, held, step, events = self._asked(self._look, keys, [at - self._hold])
+        touches = sorted(_touch(each) for each in held)
+        recent = {
+            _text(name): sorted(map(int, from_json(instants)))
+            for name, instants in zip(events[::2], events[1::2], strict=True)
+        }
+        return (
+            answer if key is not None else None,
+            touches,
+            int(step or 0) if session is not None else 0,
+            recent,
+        )
+
+    def admit(
+        self,
+        user: str,
+        at: int,
+        *,
+        key: str | None,
+        answer: bytes,
+        session: str | None,
+        channel: str | None,
+        rooms: Sequence[Room],
+    ) -> tuple[bytes | None, str | None]:
+        told = [
+            at,
+            answer,
+            max(1, self._keep // 1000),
+            _marked(channel),
+            os.urandom(8).hex(),
+            self._hold,
+            max(1, self._idle // 1000),
+            int(key is not None),
+            int(session is not None),
+        ]
+        for name, where, window, at_most in rooms:
+            told += [name, _marked(where), window, at_most]
+        became, what = self._asked(self._admit, self._places(user, key, session)[:3], told)
+        if became == 1:
+            return what, None
+        return None, _text(what) if became == 2 else None
+
+    def reported(self, outcome_id: str) -> bool:
+        return bool(self._asked(self.client.exists, self._outcome(outcome_id)))
+
+    def report(self, outcome_id: str, at: int) -> bool:
+        kept = max(1, self._keep // 1000)
+        return bool(self._asked(self.client.set, self._outcome(outcome_id), b"", nx=True, px=kept))
+
+    def note(self, user: str, event_id: str, name: str, at: int) -> bool:
+        mine = self._user(user)
+        keys = [f"{mine}:v:{_hash(event_id)}", f"{mine}:e"]
+        told = [name, at, max(1, self._keep // 1000), NEWEST, NAMES]
+        return bool(self._asked(self._note, keys, told))
+
+    def forget(self, user: str) -> None:
+        mine = self._user(user)
+        self._asked(self.client.delete, f"{mine}:t", f"{mine}:e")
+
+    def sweep(self, at: int, most: int) -> int:
+        """The server does so itself."""
+        return 0
+
+    def close(self) -> None:
+        self.client.close()
+
+    def _asked(self, call: Any, *said: Any, **more: Any) -> Any:
+        if monotonic() < self._rest:
+            raise Unavailable("the online store does not answer; it is asked again in a moment")
+        try:
+            return call(*said, **more)
+        except (redis.RedisError, OSError) as error:
+            with self._lock:
+                self._rest = monotonic() + _REST
+            raise Unavailable(f"the online store does not answer: {error}") from error
+
+    def _places(self, user: str, key: str | None, session: str | None) -> list[str]:
+        mine = self._user(user)
+        return [
+            f"{mine}:k:{'' if key is None else _hash(key)}",
+            f"{mine}:t",
+            f"{mine}:s:{'' if session is None else _hash(session)}",
+            f"{mine}:e",
+        ]
+
+    def _user(self, user: str) -> str:
+        return f"{self._prefix}:{{{_hash(user)}}}"
+
+    def _outcome(self, outcome_id: str) -> str:
+        return f"{self._prefix}:o:{_hash(outcome_id)}"
+
+
+def connect(url: str, patience: float) -> Any:
+    """A client that waits at most `patience` seconds, and never tries twice. Raises BadInput for a URL that
+    is none, Unavailable for a cluster that does not answer."""
+    told = {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": Retry(NoBackoff(), 0)}
+    try:
+        if url.startswith(_CLUSTER):
+            plain = f"redis://{url.removeprefix(_CLUSTER)}"
+            return redis.RedisCluster.from_url(plain, **told)
+        return redis.Redis.from_url(url, **told)
+    except ValueError as error:
+        raise BadInput(f"is no address of a Redis: {error}", field="store", value=url) from None
+    except (redis.RedisError, OSError) as error:
+        raise Unavailable(f"the online store does not answer: {error}") from error
+
+
+def _hash(text: str) -> str:
+    return blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+
+
+def _marked(channel: str | None) -> bytes:
+    return b"" if channel is None else b"c" + channel.encode(errors="surrogatepass")
+
+
+def _touch(raw: bytes) -> tuple[int, str]:
+    at, _, channel = raw.split(b":", 2)
+    return int(at), _text(channel)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogatepass")
