@@ -21,7 +21,7 @@ from kernel.people import CellRecipe
 
 AS_OF = datetime(2024, 6, 1, tzinfo=UTC)
 #: purchases of a user on average, kinds of shopper that are planted, categories
-EACH, KINDS, CATEGORIES = 6, 24, 10
+EACH, KINDS, CATEGORIES = 10, 60, 16
 #: users up to which the peer, which holds everything in memory, runs too
 MOST_AT_ONCE = 1_000_000
 _PART = 250_000
@@ -81,7 +81,7 @@ def _lay_out(path: Path, size: int, seed: int, chunk: int | None) -> dict[str, A
         fields=users,
         spend=spend,
         as_of=AS_OF,
-        recipe=CellRecipe(name="cells", max_clusters=48 if size >= 10_000 else 2),
+        recipe=CellRecipe(name="cells", clusters=120 if size >= 10_000 else 2),
         seed=seed,
         at_scale=1 if chunk else size + 1,
         chunk=chunk or CHUNK,
@@ -133,7 +133,7 @@ def _line(who: str, size: int, told: dict[str, Any], ours: dict[str, Any], more:
 
 
 CASE = Case(
-    about=f"Every user in a cell, from {EACH} purchases each in one Parquet file: clusters chosen and fitted "
+    about=f"Every user in a cell, from {EACH} purchases each in one Parquet file: 120 clusters fitted "
     "on a sample, everybody laid out in chunks. The peer is the same with all purchases in memory.",
     measure="users a second",
     sizes=(1_000_000, 10_000_000),

@@ -107,6 +107,7 @@ def derive_cells(
         labels=labels,
         sociology=tuple(fact.name for fact in facts),
         max_clusters=recipe.max_clusters,
+        exactly=recipe.clusters,
         seed=seed,
         model=clusters,
         before=before,

@@ -146,6 +146,7 @@ def _learn(
         labels=told,
         sociology=tuple(fact.name for fact in facts),
         max_clusters=recipe.max_clusters,
+        exactly=recipe.clusters,
         seed=seed,
         model=model,
         before=before,

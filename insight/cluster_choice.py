@@ -18,7 +18,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import silhouette_score
 from threadpoolctl import threadpool_limits
 
-from insight.cluster_many import find_many, fit
+from insight.cluster_many import CHOICE_USERS, find_many, fit, reached_by_most
 from kernel.randomness import derive_seed
 
 #: overlap from which a cluster of a resample is the same cluster …
@@ -58,14 +58,41 @@ def nearest(points: _Numbers, centres: _Numbers) -> NDArray[np.int64]:
 
 
 def find_clusters(
-    points: _Numbers, most: int, seed: int
+    points: _Numbers, most: int, seed: int, exactly: int | None = None
 ) -> tuple[tuple[tuple[float, ...], ...], pl.DataFrame]:
     """Centres of the chosen clustering, in order of their coordinates, and what was tried.
+
+    `exactly` so many, as far as there are different points, or at most `most`.
 
     On one thread: the samples are too small to share, and waiting threads take fifteen times as long.
     """
     with threadpool_limits(1):
-        return _find(points, most, seed)
+        return _find(points, most, seed) if exactly is None else _so_many(points, exactly, seed)
+
+
+def _so_many(points: _Numbers, k: int, seed: int) -> tuple[tuple[tuple[float, ...], ...], pl.DataFrame]:
+    k = min(k, _distinct(points))
+    if k < 2:
+        return _find(points, 1, seed)
+    rng = np.random.default_rng(derive_seed(seed, "so many"))
+    if len(points) > FIT_USERS:
+        centres = fit(points, k, derive_seed(seed, "all"))
+        some = points[np.sort(rng.choice(len(points), min(CHOICE_USERS, len(points)), replace=False))]
+    else:
+        centres, some = _centres(points, k, derive_seed(seed, "clusters", k), starts=10), points
+    found = nearest(some, centres)
+    few = rng.permutation(len(some))[:SILHOUETTE_USERS]
+    distinct = 1 < len(np.unique(found[few])) < len(few)
+    stability, error = reached_by_most(some, centres, seed, nearest, _overlaps)
+    row = {
+        "clusters": k,
+        "stability": stability,
+        "error": error,
+        "silhouette": float(silhouette_score(some[few], found[few])) if distinct else None,
+        "smallest": float(np.bincount(found, minlength=k).min() / len(some)),
+        "chosen": True,
+    }
+    return _ordered(centres), pl.DataFrame([row], schema=TRIED)
 
 
 def _find(points: _Numbers, most: int, seed: int) -> tuple[tuple[tuple[float, ...], ...], pl.DataFrame]:

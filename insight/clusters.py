@@ -90,6 +90,7 @@ def derive_clusters(
     sociology: tuple[str, ...],
     max_clusters: int,
     seed: int,
+    exactly: int | None = None,
     model: ClusterModel | None = None,
     before: ClusterModel | None = None,
 ) -> Clusters:
@@ -103,7 +104,7 @@ def derive_clusters(
     shown = traits.drop("user", "baskets")
     if model is None:
         axes = _axes(traits, sociology)
-        centres, tried = find_clusters(_matrix(axes, traits), max_clusters, seed)
+        centres, tried = find_clusters(_matrix(axes, traits), max_clusters, seed, exactly)
         bare = ClusterModel(axes=axes, centres=centres, names=tuple(str(i) for i in range(len(centres))))
         found = bare.assign(traits)
         effects = [set_apart(shown, found, i) for i in range(len(centres))]

@@ -38,6 +38,8 @@ class CellRecipe(Definition):
     kind: Literal["cells"] = "cells"
     #: most behavioural clusters; the number is chosen by a stated criterion
     max_clusters: int = Field(default=8, ge=2, le=256)
+    #: exactly so many instead, whether they come back in resamples or not: their stability is told
+    clusters: int | None = Field(default=None, ge=2, le=256)
     #: entity fields that tell sociology, such as `user.income`; used where known
     sociology: tuple[str, ...] = ()
     #: tier → share of buyers, top first; they sum to one

@@ -76,6 +76,23 @@ def test_what_does_not_come_back_is_no_cluster(seed: int) -> None:
     assert not tried["chosen"].any()
 
 
+def test_as_many_as_asked_for_with_their_stability() -> None:
+    points = np.random.default_rng(5).normal(size=(300, 3))
+    centres, tried = find_clusters(points, 8, 1, exactly=20)
+    assert len(set(centres)) == 20
+    assert tried["clusters"].to_list() == [20]
+    assert tried["chosen"].to_list() == [True]
+    # a cloud cut in twenty does not come back in the same pieces
+    assert tried["stability"][0] < 0.75
+    assert tried["smallest"][0] > 0
+    far = np.repeat(np.eye(3) * 100, 50, axis=0) + points[:150] / 10
+    kept, three = find_clusters(far, 8, 1, exactly=3)
+    assert len(kept) == 3
+    assert three["stability"][0] == pytest.approx(1.0)
+    same, _ = find_clusters(np.zeros((40, 2)), 8, 1, exactly=5)
+    assert len(same) == 1
+
+
 def test_a_few_odd_users_are_no_cluster() -> None:
     points = np.random.default_rng(3).normal(size=(400, 2))
     points[:200, 0] += 8
