@@ -1,18 +1,29 @@
 """The door of the room: what now, and what came of it."""
 
 from realtime.apprentice import Agreement, Apprentice
-from realtime.decide import NO_POLICY, Allowed, anything, decide
+from realtime.choosing import NO_POLICY, Allowed, anything
+from realtime.decider import Answer, Decider, rooms_of
+from realtime.decision_ids import DecisionIds
 from realtime.gate import Verdict, judge
 from realtime.join import Join, Joined
 from realtime.learner import Follower, JournalLearner, Learned
 from realtime.moments import MOMENTS, DecisionRequest, Id, Moment
 from realtime.offpolicy import ESTIMATORS, LoggedChoices, OffPolicy, evaluate, scores
-from realtime.outcomes import Lesson, OutcomeReport, Reward, learn_due, net_value, observe, restore_newest
+from realtime.outcomes import OutcomeReport, Outcomes, Status, family
 from realtime.policies import POLICIES
 from realtime.policy import Fixed, Greedy, Learner, Policy, Uniform
-from realtime.ports import DecisionLog, JournalReader, JournalWriter, Position, Snapshots
+from realtime.ports import JournalReader, JournalWriter, OnlineStore, Position, Room, Snapshots
 from realtime.promoted import Promoted
-from realtime.records import Choice, decode_decision, decode_outcome, encode_decision, encode_outcome, micros
+from realtime.records import (
+    Choice,
+    decode_decision,
+    decode_outcome,
+    decode_void,
+    encode_decision,
+    encode_outcome,
+    encode_void,
+    micros,
+)
 from realtime.replay import as_logged, replay
 from realtime.rewards import ELSEWHERE, NET_VALUE, Outcome, RewardRule, by_moment
 from realtime.sequence import FutureWorth, Sequential
@@ -31,9 +42,11 @@ __all__ = [
     "POLICIES",
     "Agreement",
     "Allowed",
+    "Answer",
     "Apprentice",
     "Choice",
-    "DecisionLog",
+    "Decider",
+    "DecisionIds",
     "DecisionRequest",
     "Fixed",
     "Follower",
@@ -47,17 +60,18 @@ __all__ = [
     "JournalWriter",
     "Learned",
     "Learner",
-    "Lesson",
     "LoggedChoices",
     "Moment",
     "OffPolicy",
+    "OnlineStore",
     "Outcome",
     "OutcomeReport",
+    "Outcomes",
     "Policy",
     "Position",
     "Promoted",
-    "Reward",
     "RewardRule",
+    "Room",
     "Sequential",
     "Session",
     "SessionStep",
@@ -65,26 +79,26 @@ __all__ = [
     "Shadowed",
     "Snapshots",
     "SquareCB",
+    "Status",
     "Thompson",
     "Uniform",
     "Verdict",
     "anything",
     "as_logged",
     "by_moment",
-    "decide",
     "decode_decision",
     "decode_outcome",
+    "decode_void",
     "encode_decision",
     "encode_outcome",
+    "encode_void",
     "evaluate",
+    "family",
     "judge",
-    "learn_due",
     "micros",
-    "net_value",
-    "observe",
     "placed",
     "replay",
-    "restore_newest",
+    "rooms_of",
     "scores",
     "sessions_of",
     "shadow",

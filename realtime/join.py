@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from kernel.learning import Action
 from realtime.ports import JournalReader, Position
-from realtime.records import Choice, decode_decision, decode_outcome, head, moment_of
+from realtime.records import Choice, decode_decision, decode_outcome, decode_void, head, moment_of
 from realtime.rewards import ELSEWHERE, NET_VALUE, Outcome, RewardRule
 
 #: moment, or `ELSEWHERE`, → writer → behind the last decision of that moment that was joined
@@ -102,6 +102,8 @@ class Join:
         self._cursors: list[_Cursor] = []
         self._tails: dict[str, _Tail] = {}
         self._waiting: dict[str, list[Outcome]] = {}
+        #: decisions ahead that were never answered
+        self._void: set[str] = set()
         self._arrived: deque[tuple[int, str]] = deque()
 
     def final(self, now: int, limit: int) -> Iterator[Joined]:
@@ -119,20 +121,29 @@ class Join:
             cursor = self._cursors[number]
             self._hear(final)
             choice = cursor.ahead[0][2]
+            if choice.decision_id in self._void:
+                self._pass_over(cursor, place, choice.decision_id)
+                if self._fill(cursor, now):
+                    heapq.heappush(heap, (*cursor.ahead[0][:2], number))
+                continue
             came = self._waiting.get(choice.decision_id, ())
             value, used = cursor.rule.value(choice.decided, came) if came else (cursor.rule.default, 0)
             actions = choice.actions
             net = value - actions[choice.chosen].cost
             in_time = sum(each.received <= final for each in came)
             yield Joined(choice, actions, net, used, in_time - used, final)
-            cursor.ahead.popleft()
-            cursor.place = place
-            self._waiting.pop(choice.decision_id, None)
+            self._pass_over(cursor, place, choice.decision_id)
             limit -= 1
             if self._fill(cursor, now):
                 heapq.heappush(heap, (*cursor.ahead[0][:2], number))
         if limit > 0:
             self._hear(now)
+
+    def _pass_over(self, cursor: _Cursor, place: Position, decision_id: str) -> None:
+        cursor.ahead.popleft()
+        cursor.place = place
+        self._waiting.pop(decision_id, None)
+        self._void.discard(decision_id)
 
     def settle(self, until: int) -> None:
         """Everything that is final at `until` has been joined: passes over what lies between, and lets go
@@ -231,6 +242,8 @@ class Join:
                             self._waiting[outcome.decision_id] = []
                             self._arrived.append((outcome.received, outcome.decision_id))
                         self._waiting[outcome.decision_id].append(outcome)
+                    elif kind == b"V":
+                        self._void.add(decode_void(record))
 
 
 def _joined(cursor: _Cursor, moment: str) -> Position:

@@ -1,34 +1,28 @@
-"""What happened after a decision: outcomes join by its id, and each decision is learned from once."""
+"""What happened after a decision: checked against the decision's own id, and in the journal when answered."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from kernel.clock import Clock
+from kernel.clock import Clock, micros
 from kernel.definitions import Frozen
 from kernel.errors import BadInput, NotFound
-from kernel.learning import Action, Decision
-from realtime.decide import NO_POLICY
+from realtime.decision_ids import DecisionIds, mark
 from realtime.moments import Id
-from realtime.policy import Learner
-from realtime.ports import DecisionLog
+from realtime.ports import JournalWriter, OnlineStore
+from realtime.records import encode_outcome
+from realtime.rewards import ELSEWHERE, Outcome, RewardRule
 
 #: how far a caller's clock may be off
 SKEW = timedelta(minutes=5)
+_MICROSECOND = timedelta(microseconds=1)
+_SKEW = SKEW // _MICROSECOND
 
-#: a decision, the action chosen, and its counted outcomes' (name, value) → reward in major units
-Reward = Callable[[Decision, Action, Sequence[tuple[str, float]]], float]
-
-
-def net_value(_decision: Decision, action: Action, outcomes: Sequence[tuple[str, float]]) -> float:
-    """Σ value of the outcomes − cost of the action. Nothing happened: minus the cost."""
-    return math.fsum(value for _name, value in outcomes) - action.cost
+Status = Literal["counted", "late", "repeated"]
 
 
 class OutcomeReport(Frozen):
@@ -44,94 +38,56 @@ class OutcomeReport(Frozen):
     occurred_at: AwareDatetime
 
 
-def observe(
-    report: OutcomeReport, *, log: DecisionLog, clock: Clock, window: timedelta
-) -> Literal["counted", "late", "repeated"]:
-    """Keeps an outcome durably. Those in the half-open (decision, decision + window] count.
+class Outcomes:
+    """`rules`: moment → what its outcomes are worth, and until when; `ELSEWHERE` → for all others."""
 
-    `late`: after the window, or the decision was learned from already; kept, and in no reward.
-    Raises NotFound for an unknown decision, BadInput for a time before the decision or still to
-    come (five minutes of skew are forgiven), Unavailable when the log is down: try again.
-    """
-    found = log.find(report.decision_id)
-    if found is None:
-        raise NotFound("decision", report.decision_id, (), field="decision_id")
-    decided_at, now = found[0].decided_at, clock.now()
-    if report.occurred_at < decided_at - SKEW:
-        raise BadInput("is before the decision", field="occurred_at", value=report.occurred_at.isoformat())
-    if report.occurred_at > now + SKEW:
-        raise BadInput("is still to come", field="occurred_at", value=report.occurred_at.isoformat())
-    return log.add_outcome(
-        outcome_id=report.outcome_id,
-        decision_id=report.decision_id,
-        name=report.name,
-        value=report.value,
-        occurred_at=report.occurred_at,
-        received_at=now,
-        in_window=report.occurred_at <= decided_at + window,
-    )
+    def __init__(
+        self,
+        *,
+        store: OnlineStore,
+        journal: JournalWriter,
+        ids: DecisionIds,
+        clock: Clock,
+        rules: Callable[[], Mapping[str, RewardRule]],
+    ) -> None:
+        self._store, self._journal, self._ids, self._clock = store, journal, ids, clock
+        self._rules = rules
 
+    def observe(self, report: OutcomeReport) -> Status:
+        """In the journal when it returns. `counted`: it happened in (decision, decision + window] and came
+        before the reward was final; the rule may still not count its name. `late`: kept, and in no reward.
 
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """What one round of learning did."""
+        Raises NotFound for a decision that was never given, BadInput for a time before the decision or still
+        to come (five minutes of skew are forgiven), Unavailable when store or journal is down: try again.
+        """
+        opened = self._ids.opened(report.decision_id)
+        if opened is None:
+            raise NotFound("decision", report.decision_id, (), field="decision_id")
+        decided, moment = opened
+        now, occurred = micros(self._clock.now()), micros(report.occurred_at, "occurred_at")
+        told = report.occurred_at.isoformat()
+        if occurred < decided - _SKEW:
+            raise BadInput("is before the decision", field="occurred_at", value=told)
+        if occurred > now + _SKEW:
+            raise BadInput("is still to come", field="occurred_at", value=told)
+        if self._store.reported(report.outcome_id):
+            return "repeated"
+        record = Outcome(report.decision_id, report.outcome_id, report.name, report.value, occurred, now)
+        self._journal.append(encode_outcome(record))
+        if not self._store.report(report.outcome_id, now):
+            return "repeated"
+        rule = self._rule(moment)
+        in_time = now <= decided + rule.delay // _MICROSECOND
+        return "counted" if in_time and occurred <= decided + rule.window // _MICROSECOND else "late"
 
-    #: decisions learned from, or passed over because no policy had chosen
-    decisions: int
-    #: Σ reward of those learned from, in major units
-    reward: float
-    #: name and version of the policy afterwards
-    policy: str
+    def window(self, moment: str) -> timedelta:
+        """How long after a decision its outcomes count."""
+        rules = self._rules()
+        return (rules.get(moment) or rules[ELSEWHERE]).window
 
-
-def learn_due(
-    policy: Learner,
-    *,
-    log: DecisionLog,
-    clock: Clock,
-    window: timedelta,
-    grace: timedelta = SKEW,
-    reward: Reward = net_value,
-    limit: int = 10_000,
-) -> Lesson:
-    """Learns once from every decision whose window and `grace` (for slow outcomes) are over.
-
-    The marks and the policy's state are kept in one transaction, so a crash at any point loses
-    no lesson and learns none twice. The state newest in the log is the one that learns on; it is read
-    after the decisions, so that of two learners one is refused. Whatever fails (Stale: another learner
-    was first, or an outcome came in between; try again), the policy is as it was before.
-    """
-    now = clock.now()
-    due, saved = log.due(now - window - grace, limit), policy.save()
-    lessons: list[tuple[str, float, int]] = []
-    learned = 0.0
-    try:
-        if due:
-            restore_newest(policy, log)
-        for decision, actions, outcomes in due:
-            chosen = decision.actions.index(decision.action)
-            gained = reward(decision, actions[chosen], outcomes)
-            lessons.append((decision.decision_id, gained, len(outcomes)))
-            if decision.policy != NO_POLICY:
-                policy.learn(decision.context, actions, chosen, decision.propensity, gained)
-                learned += gained
-        if lessons:
-            log.commit_learning(
-                lessons, policy=family(policy.name), version=policy.name, state=policy.save(), at=now
-            )
-    except BaseException:
-        policy.restore(saved)
-        raise
-    return Lesson(decisions=len(lessons), reward=learned, policy=policy.name)
-
-
-def restore_newest(policy: Learner, log: DecisionLog) -> bool:
-    """The policy as it was last kept; False, and nothing changes, when it never was."""
-    state = log.snapshot(family(policy.name))
-    if state is None:
-        return False
-    policy.restore(state)
-    return True
+    def _rule(self, moment: bytes) -> RewardRule:
+        rules = self._rules()
+        return next((rule for name, rule in rules.items() if mark(name) == moment), rules[ELSEWHERE])
 
 
 def family(name: str) -> str:

@@ -116,6 +116,17 @@ class Greedy(_Unlearning):
         return tuple(1 - self.epsilon + share if each == best else share for each in range(len(actions)))
 
 
+def inverse_gaps(costs: Sequence[float], gamma: float) -> list[float]:
+    """Of k actions by what each costs: P = 1 / (k + gamma · gap) for each but the cheapest, which gets the
+    rest. Abe and Long, Associative Reinforcement Learning using Linear Probabilistic Concepts, 1999."""
+    best = min(range(len(costs)), key=costs.__getitem__)
+    least, count = costs[best], len(costs)
+    shares = [1 / (count + gamma * (cost - least)) for cost in costs]
+    shares[best] = 0.0
+    shares[best] = 1 - math.fsum(shares)
+    return shares
+
+
 def with_floor(distribution: Sequence[float], epsilon: float) -> tuple[float, ...]:
     """A share `epsilon` of it spread over all actions alike: none is below `epsilon` / their number."""
     share = epsilon / len(distribution)

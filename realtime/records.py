@@ -14,9 +14,11 @@ from functools import lru_cache
 from struct import Struct
 from typing import Any, NamedTuple, overload
 
+from pydantic_core import PydanticSerializationError, to_json
+
 from kernel.clock import aware
 from kernel.learning import Action, Decision
-from realtime.decide import NO_POLICY
+from realtime.choosing import NO_POLICY
 from realtime.rewards import Outcome
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -98,46 +100,67 @@ def encode_decision(
     more: Mapping[str, Any] | None = None,
 ) -> bytes:
     """`offered`: the actions of the decision, in its order. `more`: JSON to keep beside."""
-    moment, name = _utf8(decision.moment), _utf8(decision.decision_id)
-    context = _json(decision.context)
-    actions = _json([_said(each) for each in offered])
-    rest = _json(
-        {
-            **(more or {}),
-            "user_id": decision.user_id,
-            "session_id": session_id,
-            "idempotency_key": key,
-            "propensities": decision.propensities,
-            "policy": decision.policy,
-            "prices": decision.prices,
-            "reason": decision.reason,
-            "degraded": decision.degraded,
-        }
-    )
-    head = _DECISION.pack(
-        b"D",
+    rest = {
+        **(more or {}),
+        "user_id": decision.user_id,
+        "session_id": session_id,
+        "idempotency_key": key,
+        "propensities": decision.propensities,
+        "policy": decision.policy,
+        "prices": decision.prices,
+        "reason": decision.reason,
+        "degraded": decision.degraded,
+    }
+    return decision_record(
+        decision.decision_id,
+        decision.moment,
         micros(decision.decided_at, "decided_at"),
         decision.actions.index(decision.action),
-        decision.policy != NO_POLICY,
         decision.propensity,
-        len(moment),
-        len(name),
-        len(context),
-        len(actions),
-        len(rest),
+        decision.policy != NO_POLICY,
+        decision.context,
+        offered,
+        rest,
     )
-    return b"".join((head, moment, name, context, actions, rest))
 
 
-def _said(action: Action) -> dict[str, Any]:
-    return {
-        "id": action.id,
-        "features": action.features,
-        "value": action.value,
-        "cost": action.cost,
-        "resource": action.resource,
-        "channel": action.channel,
-    }
+def decision_record(
+    decision_id: str,
+    moment: str,
+    decided: int,
+    chosen: int,
+    propensity: float,
+    by_policy: bool,
+    context: Mapping[str, Any],
+    offered: Sequence[Action],
+    rest: Mapping[str, Any],
+) -> bytes:
+    """A `Choice` as it is written: `encode_decision` for whoever has no time for the noun."""
+    place, name = _utf8(moment), _utf8(decision_id)
+    told, actions, others = as_json(context), as_json([vars(each) for each in offered]), as_json(rest)
+    head = _DECISION.pack(
+        b"D",
+        decided,
+        chosen,
+        by_policy,
+        propensity,
+        len(place),
+        len(name),
+        len(told),
+        len(actions),
+        len(others),
+    )
+    return b"".join((head, place, name, told, actions, others))
+
+
+def encode_void(decision_id: str, at: int) -> bytes:
+    """That a decision in this journal was never answered: nobody learns from it. `at`: µs since 1970."""
+    return _HEAD.pack(b"V", at) + _utf8(decision_id)
+
+
+def decode_void(record: bytes) -> str:
+    """The id of the decision."""
+    return _text(record[_HEAD.size :])
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -147,7 +170,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 
 def head(record: bytes) -> tuple[bytes, int]:
-    """Kind (`D` or `O`) and when it was decided or received."""
+    """Kind (`D`ecision, `O`utcome, `V`oid, or another that says nothing) and when it was made or received."""
     kind, at = _HEAD.unpack_from(record)
     return kind, at
 
@@ -178,8 +201,11 @@ def _cut(record: bytes, start: int, lengths: Sequence[int]) -> list[bytes]:
     return parts
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+def as_json(value: object) -> bytes:
+    try:
+        return to_json(value)
+    except PydanticSerializationError:  # a lone surrogate: to be escaped
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _utf8(text: str) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from kernel.errors import BadInput
 from kernel.ids import stable_hash
 from kernel.learning import Action, Decision
-from realtime.decide import NO_POLICY, priced
+from realtime.choosing import NO_POLICY, priced
 from realtime.offpolicy import LoggedChoices
 from realtime.policy import Context, Policy, checked
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from kernel.errors import BadInput
 from kernel.learning import Action, Decision
-from realtime.decide import NO_POLICY, priced
+from realtime.choosing import NO_POLICY, priced
 
 #: names under which a context tells where in its session a decision is made
 STAGE, STEP = "session.stage", "session.step"

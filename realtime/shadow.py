@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kernel.errors import GrowthError
 from kernel.learning import Action, Decision
-from realtime.decide import NO_POLICY, priced
+from realtime.choosing import NO_POLICY, priced
 from realtime.policy import Policy, checked
 
 

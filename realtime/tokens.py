@@ -29,8 +29,13 @@ def terms(pairs: Iterable[tuple[object, object]]) -> list[tuple[str, float | Non
     for name, value in pairs:
         if type(value) is str:
             found.append((_category(str(name), value), None))
-        elif (type(value) is float and math.isfinite(value)) or type(value) is int:
-            found.append((_name(str(name)), bounded(value)))
+        elif type(value) is float or type(value) is int:
+            if SMALLEST <= value < LARGEST:  # nearly always
+                found.append((_name(str(name)), float(value)))
+            elif type(value) is int or math.isfinite(value):
+                found.append((_name(str(name)), bounded(value)))
+            else:
+                found.append((f"{token(name)}={token(value)}", None))
         elif value is not None:
             found.append((f"{token(name)}={token(value)}", None))
     return found

@@ -82,9 +82,11 @@ class FileJournalWriter:
 
     def close(self) -> None:
         with self._lock:
-            os.fdatasync(self._file)
-            os.close(self._file)
-            os.close(self._only)
+            if self._file >= 0:
+                os.fdatasync(self._file)
+                os.close(self._file)
+                os.close(self._only)
+            self._file = -1  # its number may be another file's by now
 
     def _next_segment(self) -> None:
         """The old one is on disk before the new one is there."""

@@ -7,8 +7,8 @@ tell them again. Users, keys and sessions are there by their hashes only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from shutil import rmtree
@@ -63,7 +63,7 @@ class LmdbOnlineStore:
         self, user: str, at: int, *, key: str | None, session: str | None
     ) -> tuple[bytes | None, list[tuple[int, str]], int, dict[str, list[int]]]:
         mine = _hash(user)
-        with self._reading() as get:
+        with _Step(self._env, write=False) as get:
             answer = None if key is None else _live(get(b"k" + _hash(user, key)), at)
             held = _live(get(b"u" + mine), at)
             visit = None if session is None else _live(get(b"s" + _hash(user, session)), at)
@@ -83,7 +83,7 @@ class LmdbOnlineStore:
         rooms: Sequence[Room],
     ) -> tuple[bytes | None, str | None]:
         place = None if key is None else b"k" + _hash(user, key)
-        with self._writing() as tx:
+        with _Step(self._env, write=True) as tx:
             if place is not None and (standing := _live(tx.get(place), at)) is not None:
                 return standing, None
             if channel is not None:
@@ -105,12 +105,12 @@ class LmdbOnlineStore:
         return None, None
 
     def reported(self, outcome_id: str) -> bool:
-        with self._reading() as get:
+        with _Step(self._env, write=False) as get:
             return get(b"o" + _hash(outcome_id)) is not None
 
     def report(self, outcome_id: str, at: int) -> bool:
         place = b"o" + _hash(outcome_id)
-        with self._writing() as tx:
+        with _Step(self._env, write=True) as tx:
             if tx.get(place) is not None:
                 return False
             self._put(tx, place, at + self._keep, b"")
@@ -118,7 +118,7 @@ class LmdbOnlineStore:
 
     def note(self, user: str, event_id: str, name: str, at: int) -> bool:
         place, mine = b"v" + _hash(event_id), b"e" + _hash(user)
-        with self._writing() as tx:
+        with _Step(self._env, write=True) as tx:
             if tx.get(place) is not None:
                 return False
             self._put(tx, place, at + self._keep, b"")
@@ -130,13 +130,13 @@ class LmdbOnlineStore:
     def forget(self, user: str) -> None:
         """Answers under her keys and her sessions are told by no one whose they are, and hold nothing of her:
         they end by themselves."""
-        with self._writing() as tx:
+        with _Step(self._env, write=True) as tx:
             for kind in (b"u", b"e"):
                 tx.delete(kind + _hash(user))
 
     def sweep(self, at: int, most: int) -> int:
         gone = 0
-        with self._writing() as tx:
+        with _Step(self._env, write=True) as tx:
             cursor = tx.cursor()
             while gone < most and cursor.set_range(b"t"):
                 place = bytes(cursor.key())
@@ -156,7 +156,8 @@ class LmdbOnlineStore:
         return gone
 
     def close(self) -> None:
-        self._env.sync(True)
+        with suppress(lmdb.Error):  # it is closed
+            self._env.sync(True)
         self._env.close()
 
     def _put(self, tx: Any, place: bytes, until: int, value: bytes) -> None:
@@ -165,22 +166,36 @@ class LmdbOnlineStore:
         if old is None:
             tx.put(b"t" + _ENDS.pack(until) + place, b"")
 
-    @contextmanager
-    def _reading(self) -> Iterator[Any]:
-        with self._translated(), self._env.begin() as tx:
-            yield tx.get
 
-    @contextmanager
-    def _writing(self) -> Iterator[Any]:
-        with self._translated(), self._env.begin(write=True) as tx:
-            yield tx
+class _Step:
+    """One transaction: its `get` for reading, itself for writing. Too often to be a generator."""
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    __slots__ = ("_env", "_tx", "_write")
+
+    def __init__(self, env: Any, *, write: bool) -> None:
+        self._env, self._write = env, write
+
+    def __enter__(self) -> Any:
         try:
-            yield
+            self._tx = self._env.begin(write=self._write)
         except lmdb.Error as error:
-            raise Unavailable(f"the online store does not answer: {error}") from error
+            raise _down(error) from error
+        return self._tx if self._write else self._tx.get
+
+    def __exit__(self, _kind: object, error: object, _trace: object) -> None:
+        try:
+            if error is None and self._write:
+                self._tx.commit()
+            else:
+                self._tx.abort()
+        except lmdb.Error as broken:
+            raise _down(broken) from broken
+        if isinstance(error, lmdb.Error):
+            raise _down(error) from error
+
+
+def _down(error: lmdb.Error) -> Unavailable:
+    return Unavailable(f"the online store does not answer: {error}")
 
 
 def _hash(*parts: str) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from kernel.clock import FixedClock
 from kernel.errors import Unavailable
 from kernel.learning import Action, Decision
-from realtime.decide import NO_POLICY
+from realtime.choosing import NO_POLICY
 from realtime.join import Join
 from realtime.learner import Follower, JournalLearner, Learned
 from realtime.records import (

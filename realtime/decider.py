@@ -1,0 +1,270 @@
+"""The decision service: one call, from a request to an answer that is in the journal.
+
+Idempotency → eligibility → consent → caps → price → policy → draw → journal → admission → answer. Reads no
+warehouse and never learns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+from pydantic_core import from_json
+
+from kernel.clock import Clock, micros
+from kernel.contact import Cap, MessageClass
+from kernel.errors import BadInput, NotFound, Unavailable
+from kernel.exposure import counts, window_micros
+from kernel.learning import Action
+from realtime.choosing import NO_POLICY, Allowed, Nothing, choose, open_to, reason_of
+from realtime.decision_ids import DecisionIds
+from realtime.fresh import with_fresh
+from realtime.moments import DecisionRequest, Moment
+from realtime.policy import Policy
+from realtime.ports import JournalWriter, OnlineStore, Room
+from realtime.records import as_json, decision_record, encode_void
+
+#: resource, amount, id → False when its budget has not so much left; the same id is counted once
+Spend = Callable[[str, float, str], bool]
+#: channel → caps that count a touch through it
+Rooms = Callable[[str], Sequence[Room]]
+
+_log = logging.getLogger(__name__)
+
+
+class Answer(NamedTuple):
+    """What to show."""
+
+    decision_id: str
+    moment: str
+    #: id of the action
+    action: str
+    #: the probability that the logging policy gave to its choice
+    propensity: float
+    #: name and version of the policy
+    policy: str
+    #: microseconds since 1970, UTC
+    decided: int
+    #: one sentence
+    reason: str
+    #: true when the safe default was answered because something was down
+    degraded: bool
+
+
+class Decider:
+    """Safe for threads as far as policy, store and journal are.
+
+    `prices`: resource → price of one use now, major units. An action whose value does not exceed its cost +
+    price is dropped, and so is one whose resource has no price: it is in no budget. One that is free and
+    claims no value stays: showing it can only teach. `forgotten`: whether a user is not to be known here.
+
+    In an outage: the moment's default with `degraded`. When it is the store that is down, that answer is in
+    the journal and not under its key: ask again. When it is the journal, it is nowhere, and its outcomes will
+    be unknown.
+    """
+
+    def __init__(
+        self,
+        *,
+        policy: Callable[[], Policy],
+        store: OnlineStore,
+        journal: JournalWriter,
+        ids: DecisionIds,
+        clock: Clock,
+        seed: int,
+        prices: Callable[[], Mapping[str, float]],
+        moments: Callable[[], Mapping[str, Moment]],
+        rooms: Rooms = lambda _: (),
+        spend: Spend | None = None,
+        allowed: Allowed | None = None,
+        forgotten: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._policy, self._store, self._journal, self._ids = policy, store, journal, ids
+        self._clock, self._seed = clock, seed
+        self._prices, self._moments, self._rooms = prices, moments, rooms
+        self._spend, self._allowed, self._forgotten = spend, allowed, forgotten
+
+    def decide(self, request: DecisionRequest) -> Answer:
+        """What to show now. Raises BadInput for a moment that nobody knows, a call without any action, and
+        an idempotency key that this user has used for another moment."""
+        moments = self._moments()
+        moment = moments.get(request.moment)
+        if moment is None:
+            raise NotFound("moment", request.moment, moments)
+        offered = request.actions if request.actions is not None else moment.actions
+        if not offered:
+            raise BadInput(
+                "names no action, and this moment has none configured", field="actions", value="[]"
+            )
+        at = micros(self._clock.now())
+        try:
+            if self._forgotten(request.user_id):
+                return _default(moment, request.moment, at, uuid4().hex, "this user was forgotten", False)
+            return self._decided(request, moment, offered, at)
+        except Unavailable as error:
+            _log.warning("a decision is not logged: %s", error)
+            why = f"the decision log is down: {error}"
+            return _default(moment, request.moment, at, uuid4().hex, why, True)
+
+    def _decided(
+        self, request: DecisionRequest, moment: Moment, offered: Sequence[Action], at: int
+    ) -> Answer:
+        user, key, session = request.user_id, request.idempotency_key, request.session_id
+        context: dict[str, Any] = dict(request.context)
+        try:
+            try:
+                standing, touches, step, recent = self._store.look(user, at, key=key, session=session)
+            except Unavailable as error:
+                raise _store_down(error) from error
+            if standing is not None:
+                return _stands(standing, request)
+            if session is not None or recent:
+                context = with_fresh(context, recent, at, None if session is None else request.moment, step)
+            full: set[str] = set()
+            while True:
+                became = self._attempt(request, moment, offered, context, touches, at, full)
+                if isinstance(became, Answer):
+                    return became
+                full.add(became)
+        except Nothing as nothing:
+            decision_id = self._ids.new(at, request.moment)
+            answer = _default(moment, request.moment, at, decision_id, str(nothing), nothing.degraded)
+            self._write(request, answer, (1.0,), (moment.default,), 0, context, {})
+            if nothing.store_is_up and (key is not None or session is not None):
+                return self._admitted_default(request, answer)
+            return answer
+
+    def _attempt(
+        self,
+        request: DecisionRequest,
+        moment: Moment,
+        offered: Sequence[Action],
+        context: Mapping[str, Any],
+        touches: Sequence[tuple[int, str]],
+        at: int,
+        full: set[str],
+    ) -> Answer | str:
+        """An answer; or the channel or resource of which, though it looked otherwise, nothing is left."""
+        prices = self._prices()
+        left, dropped = open_to(
+            request.user_id, offered, prices, self._allowed, self._rooms, touches, at, full
+        )
+        decision_id = self._ids.new(at, request.moment)
+        propensities, name, position = choose(self._policy(), context, left, prices, self._seed, decision_id)
+        action, propensity = left[position], propensities[position]
+        reason = reason_of(action, len(left), propensity, name, prices, dropped)
+        answer = Answer(decision_id, request.moment, action.id, propensity, name, at, reason, False)
+        paid = {each.resource: prices[each.resource] for each in left if each.resource is not None}
+        self._write(request, answer, propensities, left, position, context, paid)
+        became = self._spent(action, answer) or self._admitted(request, answer, action.channel)
+        if became is None:
+            return answer
+        self._journal.append(encode_void(decision_id, at))
+        return became
+
+    def _spent(self, action: Action, answer: Answer) -> str | None:
+        """None when it is, or need not be; else the resource of which nothing is left."""
+        if action.resource is None or self._spend is None:
+            return None
+        try:
+            spent = self._spend(action.resource, 1.0, answer.decision_id)
+        except Unavailable as error:
+            raise _store_down(error) from error
+        return None if spent else f"resource {action.resource}"
+
+    def _admitted(self, request: DecisionRequest, answer: Answer, channel: str | None) -> Answer | str | None:
+        """None when it is; else what stands under the key, or the channel that has no room."""
+        if channel is None and request.idempotency_key is None and request.session_id is None:
+            return None
+        rooms = () if channel is None else self._rooms(channel)
+        try:
+            standing, refused = self._store.admit(
+                request.user_id,
+                answer.decided,
+                key=request.idempotency_key,
+                answer=as_json(answer),
+                session=request.session_id,
+                channel=channel,
+                rooms=rooms,
+            )
+        except Unavailable as error:
+            raise _store_down(error) from error
+        if standing is not None:
+            return _stands(standing, request)
+        return None if refused is None else f"channel {channel}"
+
+    def _admitted_default(self, request: DecisionRequest, answer: Answer) -> Answer:
+        try:
+            became = self._admitted(request, answer, None)
+        except Nothing:  # it stands in the journal, and under no key
+            return answer._replace(degraded=True)
+        if not isinstance(became, Answer):
+            return answer
+        self._journal.append(encode_void(answer.decision_id, answer.decided))
+        return became
+
+    def _write(
+        self,
+        request: DecisionRequest,
+        answer: Answer,
+        propensities: Sequence[float],
+        left: Sequence[Action],
+        position: int,
+        context: Mapping[str, Any],
+        prices: Mapping[str, float],
+    ) -> None:
+        rest = {
+            "user_id": request.user_id,
+            "session_id": request.session_id,
+            "idempotency_key": request.idempotency_key,
+            "propensities": propensities,
+            "policy": answer.policy,
+            "prices": prices,
+            "reason": answer.reason,
+            "degraded": answer.degraded,
+        }
+        self._journal.append(
+            decision_record(
+                answer.decision_id,
+                answer.moment,
+                answer.decided,
+                position,
+                answer.propensity,
+                answer.policy != NO_POLICY,
+                context,
+                left,
+                rest,
+            )
+        )
+
+
+def rooms_of(caps: Iterable[Cap]) -> Rooms:
+    """The caps that count a touch through a channel; what is shown in real time is marketing."""
+    told = [(cap, (cap.name, cap.channel, window_micros(cap), cap.at_most)) for cap in caps]
+
+    @lru_cache(maxsize=1024)
+    def rooms(channel: str) -> tuple[Room, ...]:
+        return tuple(room for cap, room in told if counts(cap, channel, MessageClass.MARKETING))
+
+    return rooms
+
+
+def _store_down(error: Unavailable) -> Nothing:
+    _log.warning("only defaults are answered: %s", error)
+    return Nothing(f"what is shared cannot be asked: {error}", degraded=True, store_is_up=False)
+
+
+def _stands(raw: bytes, request: DecisionRequest) -> Answer:
+    answer = Answer(*from_json(raw))
+    if answer.moment != request.moment:
+        raise BadInput(
+            "was used before, for another moment", field="idempotency_key", value=request.idempotency_key
+        )
+    return answer
+
+
+def _default(moment: Moment, name: str, at: int, decision_id: str, reason: str, degraded: bool) -> Answer:
+    return Answer(decision_id, name, moment.default.id, 1.0, NO_POLICY, at, reason, degraded)
