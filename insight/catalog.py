@@ -50,6 +50,8 @@ class SourceRoute(Frozen):
     url: str = Field(min_length=1)
     #: IANA zone of naive times in it
     timezone: str = "UTC"
+    #: how long a copy is good; for sources that are copied (`ibis+…`)
+    refresh: str = "10m"
 
 
 class EntityRoute(Frozen):
@@ -271,9 +273,10 @@ def _check_references(catalog: Catalog) -> None:
     for name, source in catalog.sources.items():
         try:
             parse_zone(source.timezone)
+            parse_window(source.refresh, "refresh")
         except BadInput as error:
             raise BadInput(
-                error.problem, where=where, field=f"sources.{name}.timezone", value=source.timezone
+                error.problem, where=where, field=f"sources.{name}.{error.field}", value=error.value
             ) from None
     for name in catalog.fields:
         entity, _, short = name.partition(".")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,6 @@ from insight.sources.opening import open_source
 from insight.sources.source import Source
 from kernel.errors import BadInput, GrowthError
 
-#: schemas of a server that are not the user's own
-_SYSTEM = re.compile(r"(pg_.*|information_schema|system|sys|duckdb_.*)", re.IGNORECASE)
 #: rows that a question about two columns looks at
 _LOOK = 200_000
 
@@ -100,7 +97,7 @@ def survey(catalog: Catalog, name: str, use: Callable[[Survey], Any], most_value
             problem = "is Elasticsearch; a catalog is drafted from sources that Ibis knows"
             raise BadInput(problem, field="URL", value=source.place.shown)
         tables = {}
-        for table in table_names(source):
+        for table in source.tables():
             try:
                 found = _table(source, table, most_values)
             except GrowthError:
@@ -109,18 +106,6 @@ def survey(catalog: Catalog, name: str, use: Callable[[Survey], Any], most_value
         if not tables:
             raise BadInput("holds no tables that can be read", field="URL", value=source.place.shown)
         return use(Survey(source, tables))
-
-
-def table_names(source: Source) -> list[str]:
-    """The tables that a source has, sorted."""
-    place = source.place
-    if place.kind in ("parquet", "csv"):
-        return sorted(path.stem for path in place.path.glob(f"*.{place.kind}") if path.is_file())
-    columns = {"table_schema": "string", "table_name": "string"}
-    known = ibis.table(columns, name="tables", database="information_schema")
-    frame = source.frame(known).select("table_schema", "table_name")  # an engine may answer with all it has
-    own = [name for schema, name in frame.iter_rows() if not _SYSTEM.fullmatch(schema or "")]
-    return sorted(set(own))
 
 
 def _table(source: Source, name: str, most_values: int) -> Table:

@@ -13,6 +13,7 @@ import ibis
 from insight.catalog import Catalog
 from insight.elastic import ElasticSource
 from insight.sources.clickhouse import ClickHouseSource
+from insight.sources.copied import PREFIX, CopiedSource
 from insight.sources.duck import DuckSource
 from insight.sources.postgres import PostgresSource
 from insight.sources.source import Place, Source
@@ -36,7 +37,7 @@ KINDS: dict[str, Callable[[Place], Source]] = {
 _FORMS = (
     "duckdb://FILE, parquet://FOLDER, csv://FOLDER, postgres://…, clickhouse://…, chdb://FOLDER, "
     "spark://HOST:PORT/FOLDER, spark-local[CORES]://FOLDER, "
-    "spark-local-cluster[WORKERS,CORES,MEGABYTES]://FOLDER, elasticsearch://HOST:PORT"
+    "spark-local-cluster[WORKERS,CORES,MEGABYTES]://FOLDER, elasticsearch://HOST:PORT, ibis+BACKEND://…"
 )
 _LOCAL_SPARK = re.compile(r"spark-local(-cluster)?\[[^\]/]*\]")
 
@@ -46,7 +47,13 @@ def place_of(catalog: Catalog, name: str) -> Place:
     route = catalog.sources[name]
     kind, _, rest = route.url.partition("://")
     place = Place(
-        name=name, kind=kind, rest=rest, folder=catalog.folder, timezone=route.timezone, where=catalog.file
+        name=name,
+        kind=kind,
+        rest=rest,
+        folder=catalog.folder,
+        timezone=route.timezone,
+        refresh=route.refresh,
+        where=catalog.file,
     )
     if _opener(kind) is None or not (rest or _LOCAL_SPARK.fullmatch(kind)):
         raise place.wrong(f"is not one of {_FORMS}")
@@ -54,6 +61,8 @@ def place_of(catalog: Catalog, name: str) -> Place:
 
 
 def _opener(kind: str) -> Callable[[Place], Source] | None:
+    if kind.startswith(PREFIX):
+        return CopiedSource
     return SparkSource if _LOCAL_SPARK.fullmatch(kind) else KINDS.get(kind)
 
 

@@ -35,6 +35,8 @@ class Place:
     folder: Path
     #: IANA zone of its naive times
     timezone: str
+    #: how long a copy of it is good, where it must be copied
+    refresh: str
     #: catalog file, for messages
     where: str
 

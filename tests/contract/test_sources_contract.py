@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -133,6 +135,28 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.cleanup()
 
 
+def _ibis(folder: Path) -> Engine:
+    """A database that only Ibis opens: a copy of it is asked, here never an old one."""
+
+    def insert(rows: pl.DataFrame) -> None:
+        with closing(sqlite3.connect(folder / "it.sqlite")) as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS people (id INTEGER, word TEXT, big INTEGER, tie REAL, "
+                "team INTEGER, at TIMESTAMP)"
+            )
+            told = rows.with_columns(pl.col("at").dt.to_string("%Y-%m-%d %H:%M:%S%.6f"))
+            connection.executemany("INSERT INTO people VALUES (?, ?, ?, ?, ?, ?)", told.rows())
+            connection.commit()
+
+    def add(rows: pl.DataFrame) -> None:
+        insert(rows)
+        for read in folder.rglob("_*.read"):
+            os.utime(read, (0, 0))
+
+    insert(PEOPLE)
+    return Engine("ibis+sqlite://it.sqlite", folder, add)
+
+
 def _postgres(uri: str, folder: Path) -> Engine:
     from adbc_driver_postgresql import dbapi
 
@@ -152,7 +176,7 @@ NEEDS = {
 }
 KINDS = [
     "duckdb", "parquet", "postgres", "clickhouse", "clickhouse-files",
-    "spark",
+    "spark", "ibis",
 ]  # fmt: skip
 
 
@@ -170,6 +194,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
             "clickhouse": _clickhouse,
             "clickhouse-files": lambda folder: _parts("chdb", folder),
             "spark": lambda folder: _parts("spark-local[2]", folder),
+            "ibis": _ibis,
         }[kind](tmp_path)
     if kind == "spark":
         close_session()
@@ -347,6 +372,8 @@ def test_a_missing_driver_is_named(
         ("spark-local-cluster[2,1,99]://tables", "is not spark://HOST:PORT/FOLDER"),
         ("spark://127.0.0.1:9/tables", "no Spark master answers there"),
         ("oracle://x", "is not one of duckdb://FILE"),
+        ("ibis+sqlite://nowhere", "leads to no file"),
+        ("ibis+nothing://x", "names no backend of Ibis: "),
         ("parquet://", "is not one of duckdb://FILE"),
     ],
 )
@@ -354,6 +381,33 @@ def test_a_wrong_address_is_named(url: str, says: str, tmp_path: Path) -> None:
     found = check_catalog(Engine(url, tmp_path, lambda _: None).catalog)
     assert len(found) == 1
     assert says in str(found[0])
+
+
+def test_a_copy_is_as_old_as_was_said_and_the_same_rows_keep_its_version(tmp_path: Path) -> None:
+    engine = _ibis(tmp_path)
+    catalog = parse_catalog(
+        {"sources": {"it": {"url": engine.url}}, "entities": {"user": {"source": "it", "table": "people",
+         "key": "id"}}},
+        folder=tmp_path,
+    )  # fmt: skip
+    before = table_version(catalog, "it", "people")
+    (read,) = (tmp_path / ".copies").rglob("_people.read")
+    begun = read.stat().st_mtime
+    engine.add(PEOPLE[:1].with_columns(id=pl.lit(99)))
+    os.utime(read, (begun, begun))
+    assert table_version(catalog, "it", "people") == before, "ten minutes are not over"
+    os.utime(read, (0, 0))
+    after = table_version(catalog, "it", "people")
+    assert after != before
+    os.utime(read, (0, 0))
+    assert table_version(catalog, "it", "people") == after
+    assert len(list(read.parent.iterdir())) == 2
+    with pytest.raises(BadInput, match=r"sources\.it\.refresh = 'soon': is not a window"):
+        parse_catalog(
+            {"sources": {"it": {"url": engine.url, "refresh": "soon"}},
+             "entities": {"user": {"source": "it", "table": "people", "key": "id"}}},
+            folder=tmp_path,
+        )  # fmt: skip
 
 
 def test_folders_of_parts(tmp_path: Path) -> None:
