@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from threading import Event, Lock, Thread
@@ -78,6 +78,8 @@ class AudienceService:
         self._again = False
         #: when the groups were last refreshed and the log pruned, and how many seconds refreshing took
         self._published = self._pruned = self._cost = 0.0
+        #: told of events that are in the log, before their sender is
+        self.noted: Callable[[Sequence[Reported]], None] = lambda _: None
         #: why fresh events or new versions are not taken in just now; empty when they are
         self.trouble = ""
 
@@ -243,12 +245,16 @@ class AudienceService:
         except Unavailable:
             self.layer.kept(promised)
             raise
-        future.add_done_callback(lambda _: self._received(promised))
+        future.add_done_callback(lambda done: self._received(promised, found, done))
         return future
 
-    def _received(self, promised: int) -> None:
+    def _received(
+        self, promised: int, found: Sequence[Reported], done: Future[list[datetime | None]]
+    ) -> None:
         self.layer.kept(promised)
         self._wake.set()
+        if not done.cancelled() and done.exception() is None:
+            self.noted([each for each, at in zip(found, done.result(), strict=True) if at is not None])
 
     def _append(self, requests: Sequence[Sequence[NewEvent]]) -> Sequence[list[datetime | None] | Exception]:
         return self._log.append(requests, self._space.clock.now())

@@ -57,7 +57,7 @@ def evaluate_policy(
     What it learned from never judges it. Raises NotFound for an unknown kind, and BadInput when too few
     decisions have their reward yet.
     """
-    policy = _made({**parameters, "kind": kind})
+    policy = made_from({**parameters, "kind": kind})
     if not 0 < learn_share < 1:
         raise BadInput("is not between 0 and 1", field="--learn-share", value=learn_share)
     step("reading decisions")
@@ -92,12 +92,18 @@ def future_worth(space: Workspace, seed: int) -> ValueToGo:
 
 
 def _joined(space: Workspace) -> list[tuple[str | None, Decision, Sequence[Action], float]]:
-    rules = [parse(RewardRule, each.body, f"reward {each.name}") for each in space.store.current("reward")]
-    join = Join(FileJournalReader(space.root / "var" / "journal"), rules=by_moment(rules))
+    join = Join(FileJournalReader(space.journal), rules=reward_rules(space))
     found = join.final(micros(space.clock.now(), "now"), sys.maxsize)
     return [
         (each.choice.rest["session_id"], each.choice.decision, each.actions, each.reward) for each in found
     ]
+
+
+def reward_rules(space: Workspace) -> Mapping[str, RewardRule]:
+    """Moment → its rule, of those in force."""
+    return by_moment(
+        [parse(RewardRule, each.body, f"reward {each.name}") for each in space.store.current("reward")]
+    )
 
 
 def live_policy(space: Workspace) -> tuple[Learner, ModelVersion] | None:
@@ -107,13 +113,13 @@ def live_policy(space: Workspace) -> tuple[Learner, ModelVersion] | None:
     if found is None:
         return None
     made_by, state, version = found
-    policy = _made(made_by)
+    policy = made_from(made_by)
     policy.restore(state)
     return Promoted(policy, version.version), version
 
 
-def _made(made_by: Mapping[str, Any]) -> Learner:
-    """From its kind and parameters. Raises NotFound for another kind, BadInput for other parameters."""
+def made_from(made_by: Mapping[str, Any]) -> Learner:
+    """A fresh policy. Raises NotFound for an unknown kind, BadInput for parameters that it does not take."""
     kind = made_by["kind"]
     if kind not in POLICIES:
         raise NotFound("policy", kind, POLICIES, field="--policy")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import uvicorn
+from fastapi import FastAPI
 
 from engine.audience_service import AudienceService
 from engine.catalogs import panel, schema
@@ -19,43 +21,47 @@ from engine.definitions import parse_definition
 from engine.group_insight import GroupInsight
 from engine.http.app import create_app
 from engine.http.services import Services
-from engine.policies import live_policy
+from engine.learning import learning, publish_live
 from engine.publish import read_plan
+from engine.realtime_service import RealTimeService
 from engine.selection_jobs import scheduling
 from engine.usecases import latest_day
-from engine.wiring import Workspace
+from engine.wiring import Workspace, open_workspace
 from insight.api import Group, resolve
 from kernel.clock import start_of_day
 from kernel.errors import BadInput, NotFound
-from realtime.api import Learner, SquareCB, restore_newest
-from storage.decisions import SqlDecisionLog
 
-_WINDOW = timedelta(days=1)
+#: variable of the environment that tells workers where they work
+_ROOT = "GROWTH_WORKSPACE"
 
 
-def serve(workspace: Workspace, host: str, port: int) -> None:
-    """Until interrupted. Raises BadInput for a host beyond loopback without a token."""
+def serve(workspace: Workspace, host: str, port: int, workers: int = 1) -> None:
+    """Until interrupted: so many processes that answer, one that learns. Raises BadInput for a host beyond
+    loopback without a token."""
     if not _is_loopback(host) and workspace.settings.token is None:
         raise BadInput("is beyond loopback: set GROWTH_TOKEN first", field="--host", value=host)
-    app = create_app(services(workspace))
-    with scheduling(workspace):
-        uvicorn.run(app, host=host, port=port, log_level="warning")
+    publish_live(workspace)
+    with scheduling(workspace), learning(workspace):
+        if workers == 1:
+            uvicorn.run(create_app(services(workspace)), host=host, port=port, log_level="warning")
+            return
+        os.environ[_ROOT] = str(workspace.root)
+        uvicorn.run(
+            "engine.serve:worker", factory=True, workers=workers, host=host, port=port, log_level="warning"
+        )
+
+
+def worker() -> FastAPI:
+    """The app of one of several processes, in the workspace that the environment names."""
+    return create_app(services(open_workspace(Path(os.environ[_ROOT]))))
 
 
 def services(workspace: Workspace) -> Services:
-    log = SqlDecisionLog(workspace.database)
-    champion = live_policy(workspace)
-    policy: Learner = champion[0] if champion else SquareCB()
-    restore_newest(policy, log)
     token = workspace.settings.token
-    audiences = AudienceService(workspace)
+    audiences, realtime = AudienceService(workspace), RealTimeService(workspace)
+    audiences.noted = realtime.note
     return Services(
-        policy=policy,
-        log=log,
-        prices=partial(prices, workspace),
-        clock=workspace.clock,
-        seed=workspace.settings.seed,
-        window=_WINDOW,
+        realtime=realtime,
         estimate=partial(_estimate, workspace),
         member=audiences.answer,
         prepare=audiences.prepare,
@@ -67,16 +73,6 @@ def services(workspace: Workspace) -> Services:
         condition_schema=partial(schema, workspace),
         token=token.get_secret_value() if token else None,
     )
-
-
-def prices(workspace: Workspace) -> Mapping[str, float]:
-    """Benefit or touchpoint → the price of one use in the newest plan; empty without a plan."""
-    today = workspace.clock.now().astimezone(workspace.settings.zone).date()
-    entry = workspace.plans.find(today)
-    if entry is None:
-        return {}
-    uses = read_plan(Path(entry.folder))["allocation"]["limits"]
-    return {each["name"].removesuffix("_capacity"): max(each["price"], 0.0) for each in uses}
 
 
 def _estimate(workspace: Workspace, raw: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     keep_groups: int = Field(default=35, ge=1)
     #: how long finished runs of the selection are kept, days
     keep_runs: int = Field(default=90, ge=1)
+    #: what deciders share: a folder (LMDB), or a Redis as `redis://HOST:PORT/0` or `redis+cluster://…`
+    store: str = "var/online"
+    #: what an answer survives: `process` (written to the operating system) or `disk` (flushed, in groups)
+    durability: Literal["process", "disk"] = "process"
+    #: a decision that waits longer for what is shared gets the safe default, seconds
+    deadline: float = Field(default=0.05, gt=0, le=10)
     #: bearer token that callers of the HTTP API need; required beyond loopback
     token: SecretStr | None = None
 

@@ -19,6 +19,7 @@ from storage.identities import IdentityStore
 from storage.ledger import SqlLedger
 from storage.plans import PlanRegister
 from storage.selection_runs import SelectionRuns
+from storage.snapshots import FileSnapshots
 from storage.tombstones import Tombstones
 
 
@@ -87,6 +88,15 @@ class Workspace:
     @cached_property
     def tombstones(self) -> Tombstones:
         return Tombstones(self.database, self.root / "var" / "secret")
+
+    @property
+    def journal(self) -> Path:
+        """Decisions and outcomes, as every worker writes them."""
+        return self.root / "var" / "journal"
+
+    @cached_property
+    def snapshots(self) -> FileSnapshots:
+        return FileSnapshots(self.root / "var" / "snapshots")
 
     def definitions(self) -> Definitions:
         """Those in force now."""

@@ -80,6 +80,19 @@ class FileJournalWriter:
         except OSError as error:
             raise Unavailable(f"the journal cannot be flushed: {error}") from error
 
+    def asked_to_roll(self) -> bool:
+        """Whether somebody wants to change what was written so far."""
+        return (self._folder / f"{self._writer}.roll").exists()
+
+    def roll(self) -> None:
+        """Begins a new segment: nothing is ever written into those before it."""
+        with self._lock:
+            try:
+                self._next_segment()
+                (self._folder / f"{self._writer}.roll").unlink(missing_ok=True)
+            except OSError as error:
+                raise Unavailable(f"the journal cannot be written: {error}") from error
+
     def close(self) -> None:
         with self._lock:
             if self._file >= 0:

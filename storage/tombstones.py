@@ -70,10 +70,14 @@ class Tombstones:
             query = select(forgotten.c.begun_at).where(forgotten.c.done_at.is_(None))
             return [at.replace(tzinfo=at.tzinfo or UTC) for at in connection.execute(query).scalars()]
 
+    def marks(self) -> frozenset[str]:
+        """Of all who were forgotten."""
+        with self._reading() as connection:
+            return frozenset(connection.execute(select(forgotten.c.mark)).scalars())
+
     def refused(self, users: pl.Series) -> pl.Series:
         """For each id, whether it was forgotten. A microsecond an id where anybody was, else nothing."""
-        with self._reading() as connection:
-            marks = set(connection.execute(select(forgotten.c.mark)).scalars())
+        marks = self.marks()
         if not marks or users.is_empty():
             return pl.repeat(False, len(users), eager=True)
         known = users.unique()

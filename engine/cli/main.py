@@ -21,6 +21,7 @@ from engine.cli import (
     membership,
     models,
     plans,
+    realtime,
     selections,
 )
 from engine.cli.shell import complain
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    models, plans, allocate,
+    models, plans, allocate, realtime,
 ):  # fmt: skip
     module.add_to(app)
 

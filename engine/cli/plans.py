@@ -1,4 +1,4 @@
-"""`growth plan`, `growth demo`, `growth serve`."""
+"""`growth plan`, `growth demo`."""
 
 from __future__ import annotations
 
@@ -42,17 +42,6 @@ def add_to(app: typer.Typer) -> None:
         with progress(quiet=as_json) as step:
             made = run_demo(root, step)
         _show(made, as_json)
-
-    @app.command("serve")
-    def serve_(
-        host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-        port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8000,
-        root: Dir = HERE,
-    ) -> None:
-        """Serve the HTTP API: decisions, outcomes, groups, plans. Beyond loopback it demands a token."""
-        from engine.serve import serve
-
-        serve(workspace(root), host, port)
 
 
 def _show(made: Made, as_json: bool) -> None:

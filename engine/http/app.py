@@ -19,7 +19,8 @@ from engine.http.audience_routes import add_schemas, audience_routes, member_rou
 from engine.http.catalog_routes import catalog_routes
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
-from engine.http.routes import group_routes, plan_routes, realtime_routes
+from engine.http.realtime_routes import realtime_routes
+from engine.http.routes import group_routes, plan_routes
 from engine.http.services import Services
 
 _bearer = HTTPBearer(auto_error=False, description="needed when the server was started with a token")
@@ -32,9 +33,11 @@ def create_app(services: Services) -> FastAPI:
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
+        await run_in_threadpool(services.realtime.start)
         if audiences is not None:
             audiences.start()
         yield
+        await run_in_threadpool(services.realtime.close)
         if audiences is not None:
             await run_in_threadpool(audiences.close)
 

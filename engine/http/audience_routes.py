@@ -110,7 +110,7 @@ def member_route(services: Services, token: str | None) -> APIRouter:
                 await super().handle(scope, receive, send)
                 return
             if token is not None:
-                _check_token(scope, token)
+                check_token(scope, token)
             asked = scope["path_params"]
             body = services.member(asked["name"], asked["user_id"])
             if body is None:
@@ -134,7 +134,7 @@ def member_route(services: Services, token: str | None) -> APIRouter:
     return router
 
 
-def _check_token(scope: Scope, token: str) -> None:
+def check_token(scope: Scope, token: str) -> None:
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, given = value.partition(b" ")

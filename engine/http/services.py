@@ -3,31 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from engine.audience_service import AudienceService
 from engine.group_insight import GroupInsight
-from kernel.clock import Clock
-from realtime.api import MOMENTS, Allowed, DecisionLog, Moment, Policy, anything
+from realtime.api import Answer, DecisionRequest, OutcomeReport, Status
 
 Json = Mapping[str, Any]
+
+
+class RealTime(Protocol):
+    """What answers decisions and outcomes."""
+
+    #: asking takes time in which others can be served
+    apart: bool
+
+    def start(self) -> None: ...
+    def close(self) -> None: ...
+    def decide(self, request: DecisionRequest) -> Answer: ...
+    def observe(self, report: OutcomeReport) -> Status: ...
+
+    def window(self, moment: str) -> timedelta:
+        """How long after a decision its outcomes count."""
+        ...
+
+    def flushed(self) -> Future[None] | None:
+        """Done when what was answered survives the machine; None where answers need not wait for it."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """Every callable raises an error of `kernel.errors` for what it cannot answer."""
 
-    policy: Policy
-    log: DecisionLog
-    #: resource → price of one use today, major units; empty without a plan
-    prices: Callable[[], Mapping[str, float]]
-    clock: Clock
-    #: master seed of the draws
-    seed: int
-    #: how long after a decision its outcomes count
-    window: timedelta
+    #: decisions and outcomes
+    realtime: RealTime
     #: a group as in its YAML → the estimate
     estimate: Callable[[Json], Json]
     #: name of a group, user id → `{member, as_of, version}` as JSON, at once; None: `prepare` the group first
@@ -47,9 +60,5 @@ class Services:
     insight: GroupInsight | None = None
     #: what is not ready, by name, each with a sentence; empty when all is
     unready: Callable[[], Mapping[str, str]] = dict
-    #: consent and caps: why not, or None
-    allowed: Allowed = anything
-    #: moments by name
-    moments: Mapping[str, Moment] = field(default_factory=lambda: MOMENTS)
     #: what callers of /v1 must bear; None: nothing, for loopback only
     token: str | None = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -16,16 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, event
 
 from engine.http.app import create_app
 from engine.http.services import Services
-from kernel.clock import FixedClock
+from kernel.clock import Clock, FixedClock
 from kernel.errors import BadInput, Infeasible, NotFound, Stale, Unavailable
-from realtime.api import SquareCB
-from storage import database
-from storage.decisions import SqlDecisionLog
-from storage.tables import metadata
+from kernel.learning import Decision
+from realtime.api import (
+    ELSEWHERE,
+    MOMENTS,
+    Decider,
+    DecisionIds,
+    Outcomes,
+    RewardRule,
+    SquareCB,
+    decode_decision,
+)
+from storage.journal import FileJournalReader, FileJournalWriter
+from storage.online_lmdb import LmdbOnlineStore
 
 with warnings.catch_warnings():  # it would rather have a newer client than the one we pin
     warnings.filterwarnings("ignore", message="Using `httpx` with")
@@ -59,18 +68,48 @@ def plan(day: date) -> Mapping[str, Any]:
     return {"date": day, "tasks": 3}
 
 
+class Desk:
+    """Decisions and outcomes over one folder, as `RealTimeService` is over a workspace."""
+
+    apart = False
+
+    def __init__(self, folder: Path, prices: Mapping[str, float], clock: Clock) -> None:
+        self.folder, policy = folder, SquareCB(bits=12)
+        ids = DecisionIds(b"0123456789abcdef")
+        self._store = LmdbOnlineStore(folder / "online", keep=10**12, hold=10**12, idle=10**12)
+        self._journal = FileJournalWriter(folder / "journal", "w0")
+        self._rules = {ELSEWHERE: RewardRule(name="r", within="30m", grace="5m")}
+        self._decider = Decider(
+            policy=lambda: policy, store=self._store, journal=self._journal, ids=ids, clock=clock, seed=1,
+            prices=lambda: prices, moments=lambda: MOMENTS,
+        )  # fmt: skip
+        self._outcomes = Outcomes(
+            store=self._store, journal=self._journal, ids=ids, clock=clock, rules=lambda: self._rules
+        )
+        self.decide, self.observe = self._decider.decide, self._outcomes.observe
+        self.window = self._outcomes.window
+
+    def find(self, decision_id: str) -> Decision:
+        records = FileJournalReader(self.folder / "journal").read("w0", (0, 0))
+        choices = [decode_decision(record) for _, record in records if record[:1] == b"D"]
+        return next(each.decision for each in choices if each.decision_id == decision_id)
+
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def flushed(self) -> None: ...
+
+
 @pytest.fixture
-def services(tmp_path: Path) -> Services:
-    engine = create_engine(f"sqlite:///{tmp_path / 'log.db'}")
-    event.listen(engine, "connect", database._durable_sqlite)
-    metadata.create_all(engine)
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path, {"coupons": 1.9}, FixedClock(at=NOW))
+
+
+@pytest.fixture
+def services(desk: Desk) -> Services:
     return Services(
-        policy=SquareCB(bits=12),
-        log=SqlDecisionLog(engine),
-        prices=lambda: {"coupons": 1.9},
-        clock=FixedClock(at=NOW),
-        seed=1,
-        window=span(minutes=30),
+        realtime=desk,
         estimate=lambda group: {"count": 7, "of": group["name"]},
         member=member,
         prepare=PREPARED.append,
@@ -99,14 +138,13 @@ def is_problem(answer: Any, status: int, field: str | None, words: str = "") -> 
     assert words in body["detail"]
 
 
-def test_a_decision_and_its_outcome(client: TestClient, services: Services) -> None:
+def test_a_decision_and_its_outcome(client: TestClient, desk: Desk) -> None:
     answer = client.post("/v1/decisions", json=ASK).json()
     assert set(answer) == {
         "decision_id", "action", "propensity", "policy", "expires_at", "reason", "degraded"
     }  # fmt: skip
-    found = services.log.find(answer["decision_id"])
-    assert found is not None
-    assert (found[0].action, found[0].propensity) == (answer["action"], answer["propensity"])
+    found = desk.find(answer["decision_id"])
+    assert (found.action, found.propensity) == (answer["action"], answer["propensity"])
     assert answer["policy"] == "squarecb@0"
     assert datetime.fromisoformat(answer["expires_at"]) == NOW + span(minutes=30)
     body = outcome(answer["decision_id"])
@@ -170,15 +208,14 @@ def test_a_body_that_is_none_is_a_problem_too(client: TestClient, raw: bytes, fi
     is_problem(answer, 422, field)
 
 
-def test_odd_text_is_decided_on_and_logged(client: TestClient, services: Services) -> None:
+def test_odd_text_is_decided_on_and_logged(client: TestClient, desk: Desk) -> None:
     raw = b'{"user_id": "1", "moment": "guidance", "context": {"a|b\\n": "\\ud800:", "": ""},'
     raw += b'"actions": [{"id": "x|:y", "features": {"\\ud800": "\\n"}}, {"id": "z"}]}'
     answer = client.post("/v1/decisions", content=raw, headers={"content-type": "application/json"})
     assert answer.status_code == 200
     assert not answer.json()["degraded"]
-    found = services.log.find(answer.json()["decision_id"])
-    assert found is not None
-    assert found[0].context == {"a|b\n": "\ud800:", "": ""}
+    found = desk.find(answer.json()["decision_id"])
+    assert found.context == {"a|b\n": "\ud800:", "": ""}
 
 
 @pytest.mark.parametrize(
@@ -225,16 +262,6 @@ def test_every_error_is_a_problem(client: TestClient, day: int, status: int, fie
 def test_an_unknown_path_or_method_is_a_problem_too(client: TestClient) -> None:
     is_problem(client.get("/v1/nothing"), 404, None)
     is_problem(client.get("/v1/decisions"), 405, None)
-
-
-def test_prices_that_cannot_be_read_spend_no_budget(services: Services) -> None:
-    def down() -> Mapping[str, float]:
-        raise Unavailable("no database")
-
-    client = TestClient(create_app(replace(services, prices=down)))
-    answer = client.post("/v1/decisions", json=ASK).json()
-    assert answer["action"] == "banner"
-    assert "has no price today" in answer["reason"]
 
 
 def test_with_a_token_every_call_of_v1_needs_it(services: Services) -> None:
@@ -290,27 +317,14 @@ def test_the_schema_describes_bodies_and_problems_and_names_no_outside_page(clie
 
 SERVER = """
 import sys
-from datetime import timedelta
 from pathlib import Path
 import uvicorn
-from sqlalchemy import create_engine, event
 from engine.http.app import create_app
-from engine.http.services import Services
-from kernel.clock import SystemClock
-from realtime.api import SquareCB
-from storage import database
-from storage.decisions import SqlDecisionLog
-from storage.tables import metadata
+from engine.serve import services
+from engine.wiring import open_workspace
 
-engine = create_engine(sys.argv[1])
-event.listen(engine, "connect", database._durable_sqlite)
-metadata.create_all(engine)
-services = Services(
-    policy=SquareCB(), log=SqlDecisionLog(engine), prices=lambda: {"coupons": 1.0}, clock=SystemClock(),
-    seed=1, window=timedelta(minutes=30), estimate=dict, member=lambda n, u: b"{}", plan=lambda d: {},
-    explain=lambda d, u: {}, token="secret",
-)
-uvicorn.run(create_app(services), host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
+app = create_app(services(open_workspace(Path(sys.argv[1]))))
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="warning")
 """
 
 
@@ -327,8 +341,16 @@ def test_a_real_server_on_loopback(tmp_path: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     base = f"http://127.0.0.1:{port}"
-    database_url = f"sqlite:///{tmp_path / 'log.db'}"
-    server = subprocess.Popen([sys.executable, "-W", "error", "-c", SERVER, database_url, str(port)])
+    (tmp_path / "growth.toml").write_text("name = 'test'\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "catalog.yaml").write_text(
+        'sources: {shop: {url: "parquet://data"}}\n'
+        "entities: {user: {source: shop, table: users, key: uid}}\nfields: {}\n"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", SERVER, str(tmp_path), str(port)],
+        env={**os.environ, "GROWTH_TOKEN": "secret"},
+    )
     try:
         wait_for(f"{base}/healthz", server)
         made = call(f"{base}/v1/decisions", ASK)

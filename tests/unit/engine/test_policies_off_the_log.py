@@ -11,8 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from engine.cli.main import app
+from engine.learning import publish_live
+from engine.live import LivePolicy
 from engine.policies import evaluate_policy, future_worth, live_policy, rewarded
-from engine.serve import services
 from engine.usecases import init_workspace
 from engine.wiring import Workspace, open_workspace
 from kernel.errors import BadInput, NotFound
@@ -118,7 +119,11 @@ def test_sessions_in_the_journal_teach_what_comes_later(space: Workspace) -> Non
 def test_the_server_decides_with_the_champion(space: Workspace) -> None:
     found = evaluate_policy(space, "squarecb", quiet)
     space.registry.promote("policy", found["version"])
-    served = services(space).policy
+    publish_live(space)
+    live = LivePolicy(space.snapshots)
+    assert live.current().name == "squarecb@0"
+    live.refresh()
+    served = live.current()
     assert served.name == f"v{found['version']}-squarecb@1000"
     assert served.distribution({"new": True}, ACTIONS)[0] > 0.8
 

@@ -1,0 +1,181 @@
+"""The routes of decisions and outcomes.
+
+They are asked thousands of times a second, so they go around dependencies, threads and models of the answer:
+the body is parsed once, and the bytes of the answer are written once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from engine.http.audience_routes import check_token
+from engine.http.metrics import Metrics
+from engine.http.services import Services
+from kernel.clock import instant
+from kernel.definitions import parse
+from kernel.errors import BadInput, Unavailable
+from realtime.api import NO_POLICY, Answer, DecisionRequest, OutcomeReport
+
+#: bytes in one request
+_MOST_BYTES = 8_000_000
+
+
+class DecisionAnswer(BaseModel):
+    """What to show."""
+
+    decision_id: str
+    #: id of the action
+    action: str
+    #: probability with which it was chosen
+    propensity: float
+    #: name and version of the policy
+    policy: str
+    #: outcomes after this instant do not count
+    expires_at: datetime
+    #: one sentence
+    reason: str
+    #: true when the default was answered because something was down
+    degraded: bool
+
+
+class OutcomeAnswer(BaseModel):
+    """What became of the outcome."""
+
+    outcome_id: str
+    status: Literal["counted", "late", "repeated"]
+
+
+def realtime_routes(services: Services, metrics: Metrics) -> APIRouter:
+    service, counters = services.realtime, dict[tuple[str, str, bool], Any]()
+
+    def decided(raw: Any, key: str | None) -> bytes:
+        answer = service.decide(_with_key(_read(DecisionRequest, raw), key))
+        seen = (answer.moment, answer.policy.partition("@")[0], answer.degraded)
+        if seen not in counters:  # looking up labels costs more than counting
+            chosen_by = "none" if seen[1] == NO_POLICY else seen[1]
+            counters[seen] = metrics.decisions.labels(seen[0], chosen_by, str(seen[2]).lower())
+        counters[seen].inc()
+        return to_json(_told(services, answer))
+
+    def observed(raw: Any, _key: str | None) -> bytes:
+        report = _read(OutcomeReport, raw)
+        status = service.observe(report)
+        metrics.outcomes.labels(status).inc()
+        return to_json({"outcome_id": report.outcome_id, "status": status})
+
+    router = APIRouter(prefix="/v1", tags=["real time"])
+    straight = _straight(services, decided)
+    router.add_api_route(
+        "/decisions",
+        make_decision,
+        methods=["POST"],
+        response_model=DecisionAnswer,
+        route_class_override=straight,
+    )
+    straight = _straight(services, observed)
+    router.add_api_route(
+        "/outcomes",
+        report_outcome,
+        methods=["POST"],
+        response_model=OutcomeAnswer,
+        route_class_override=straight,
+    )
+    return router
+
+
+async def make_decision(
+    request: DecisionRequest, idempotency_key: Annotated[str | None, Header(max_length=200)] = None
+) -> None:
+    """What to show this user now, in the journal when it is answered; a repeated idempotency key (header or
+    body) of the same user gets the same answer."""
+    raise Unavailable("is answered before it gets here")
+
+
+async def report_outcome(report: OutcomeReport) -> None:
+    """What happened after a decision; a repeated `outcome_id` changes nothing."""
+    raise Unavailable("is answered before it gets here")
+
+
+def _straight(services: Services, answered: Callable[[Any, str | None], bytes]) -> type[APIRoute]:
+    """A route that answers (body, idempotency key) by itself, in the loop or, where it waits for others, in
+    a thread."""
+    service, token = services.realtime, services.token
+
+    class Straight(APIRoute):
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["method"] != "POST":
+                await super().handle(scope, receive, send)
+                return
+            if token is not None:
+                check_token(scope, token)
+            key = next(
+                (value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"),
+                None,
+            )
+            raw = await _body(receive)
+            if service.apart:
+                body = await run_in_threadpool(answered, raw, key)
+            else:
+                body = answered(raw, key)
+            if (flushed := service.flushed()) is not None:
+                await asyncio.wrap_future(flushed)
+            length = str(len(body)).encode()
+            headers = [(b"content-type", b"application/json"), (b"content-length", length)]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    return Straight
+
+
+async def _body(receive: Receive) -> bytes:
+    parts, more = b"", True
+    while more:
+        message = await receive()
+        parts += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(parts) > _MOST_BYTES:
+            raise BadInput(f"is longer than {_MOST_BYTES:,} bytes", field="body", value=len(parts))
+    return parts
+
+
+def _read(model: type[Any], raw: bytes) -> Any:
+    """Text as Python reads JSON: a lone surrogate is a character to complain of, not an end of it all."""
+    try:
+        return model.model_validate(json.loads(raw))
+    except ValidationError as error:
+        told = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+        raise RequestValidationError(told) from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"is not JSON: {error}", field="body") from None
+
+
+def _with_key(request: DecisionRequest, header: str | None) -> DecisionRequest:
+    if header is None or header == request.idempotency_key:
+        return request
+    if request.idempotency_key is not None:
+        raise BadInput("differs from that in the body", field="Idempotency-Key", value=header)
+    return parse(DecisionRequest, {**dict(request), "idempotency_key": header}, "header")
+
+
+def _told(services: Services, answer: Answer) -> dict[str, Any]:
+    return {
+        "decision_id": answer.decision_id,
+        "action": answer.action,
+        "propensity": answer.propensity,
+        "policy": answer.policy,
+        "expires_at": instant(answer.decided) + services.realtime.window(answer.moment),
+        "reason": answer.reason,
+        "degraded": answer.degraded,
+    }

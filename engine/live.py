@@ -1,0 +1,70 @@
+"""Which policy decides: published by the one that learns, followed by all that decide.
+
+So deciders need neither the registry nor a restart: who is live is a snapshot like what it has learned.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from engine.policies import made_from
+from kernel.errors import GrowthError, Unavailable
+from realtime.api import Follower, Learner, Policy, Promoted, Snapshots
+
+#: name of the snapshots that tell who is live
+LIVE = "live"
+#: decides until something was promoted
+FIRST: Mapping[str, Any] = {"kind": "squarecb"}
+
+_log = logging.getLogger(__name__)
+
+
+def told(made_by: Mapping[str, Any], version: int | None, state: bytes) -> bytes:
+    """Who is live, as a snapshot: kind and parameters, version in the registry, and its state then."""
+    return json.dumps({"made_by": dict(made_by), "version": version}).encode() + b"\n" + state
+
+
+def opened(raw: bytes) -> tuple[Learner, dict[str, Any]]:
+    """The inverse: the policy as it was published, and what was told. Raises Unavailable."""
+    head, _, state = raw.partition(b"\n")
+    try:
+        said: dict[str, Any] = json.loads(head)
+        policy = named(said["made_by"], said["version"])
+    except (ValueError, KeyError, GrowthError) as error:
+        raise Unavailable(f"who is live cannot be read: {error}") from error
+    if state:
+        policy.restore(state)
+    return policy, said
+
+
+def named(made_by: Mapping[str, Any], version: int | None) -> Learner:
+    """A fresh policy under the name that its snapshots have."""
+    policy = made_from(made_by)
+    return policy if version is None else Promoted(policy, version)
+
+
+class LivePolicy:
+    """The policy of a deciding process, kept at what was last published; it answers meanwhile."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots, self._number = snapshots, 0
+        self._policy: Learner = made_from(FIRST)
+        self._follower = Follower(self._policy, snapshots)
+
+    def current(self) -> Policy:
+        return self._policy
+
+    def refresh(self) -> None:
+        """Takes over what is newer. Raises Unavailable, and all stays as it is, when it cannot be read."""
+        newer = self._snapshots.newest(LIVE, self._number)
+        if newer is None:
+            self._follower.refresh()
+            return
+        policy, said = opened(newer[1])
+        follower = Follower(policy, self._snapshots)
+        follower.refresh()
+        self._policy, self._follower, self._number = policy, follower, newer[0]
+        _log.info("policy %s decides (%s)", policy.name, said["made_by"])

@@ -1,0 +1,232 @@
+"""Decisions and outcomes as a service of one process, and the thread that keeps it up to date."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from datetime import timedelta
+from threading import Event, Lock, Thread
+from time import monotonic, sleep
+from typing import Any, NamedTuple
+
+from engine.live import LivePolicy
+from engine.policies import reward_rules
+from engine.prices import prices
+from engine.wiring import Workspace
+from insight.api import Reported
+from kernel.clock import micros
+from kernel.contact import Cap
+from kernel.errors import BadInput, GrowthError, Unavailable
+from realtime.api import (
+    MOMENTS,
+    Answer,
+    Decider,
+    DecisionIds,
+    DecisionRequest,
+    Moment,
+    OnlineStore,
+    OutcomeReport,
+    Outcomes,
+    RewardRule,
+    Status,
+    rooms_of,
+)
+from storage.group_commit import GroupCommit
+from storage.journal import FileJournalWriter
+from storage.online_lmdb import LmdbOnlineStore
+
+_MICROSECOND = timedelta(microseconds=1)
+#: answers under keys, and ids of outcomes and events, are known for so long at least
+KEEP = timedelta(hours=24)
+#: touches are held for so long at least, longer where a cap looks back further; sessions until they are idle
+HOLD, IDLE = timedelta(days=31), timedelta(minutes=30)
+#: seconds between looks at what learned and what was forgotten, and at definitions and prices
+_ROUND, _LOOK = 0.5, 3.0
+#: what a remote store may use of a decision's deadline, in each of its two rounds
+_PATIENCE = 0.4
+#: workers of one workspace
+_WORKERS = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class _Scene(NamedTuple):
+    """What decisions are made by, besides the policy."""
+
+    prices: Mapping[str, float]
+    rooms: Any
+    rules: Mapping[str, RewardRule]
+    moments: Mapping[str, Moment]
+    #: marks of those who were forgotten
+    gone: frozenset[str]
+
+
+class RealTimeService:
+    """Opens by itself when it is first asked; `close` writes what waits."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._space = workspace
+        url = workspace.settings.store
+        #: what is shared lies elsewhere: asking takes time in which others can be served
+        self.apart = "://" in url
+        self._lock, self._ended = Lock(), Event()
+        self._opened = False
+        self._keeper: Thread | None = None
+        #: why what is decided by is not kept up to date; empty when it is
+        self.trouble = ""
+
+    def start(self) -> None:
+        with self._lock:
+            if not self._opened:
+                self._open()
+                self._opened = True
+                self._keeper = Thread(target=self._keep, name="realtime", daemon=True)
+                self._keeper.start()
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._opened:
+                return
+            self._ended.set()
+            if self._keeper is not None:
+                self._keeper.join(30)
+            self._flusher.close()
+            self._journal.close()
+            self._store.close()
+
+    def decide(self, request: DecisionRequest) -> Answer:
+        if not self._opened:
+            self.start()
+        return self._decider.decide(request)
+
+    def observe(self, report: OutcomeReport) -> Status:
+        if not self._opened:
+            self.start()
+        return self._outcomes.observe(report)
+
+    def window(self, moment: str) -> timedelta:
+        """How long after a decision its outcomes count."""
+        return self._outcomes.window(moment)
+
+    def flushed(self) -> Future[None] | None:
+        """Done when all that was written is on the disk; None where answers need not wait for it."""
+        return self._flusher.submit(None) if self._space.settings.durability == "disk" else None
+
+    def note(self, events: Iterable[Reported]) -> None:
+        """Fresh events, for the next decision. They are in their log already: what cannot be noted is told in
+        ours, and nobody waits for it."""
+        if not self._opened:
+            self.start()
+        try:
+            for each in events:
+                self._store.note(each.user_id, each.event_id, each.name, micros(each.occurred_at))
+        except Unavailable as error:
+            _log.warning("decisions do not know of fresh events: %s", error)
+
+    def _open(self) -> None:
+        space, settings = self._space, self._space.settings
+        self._live = LivePolicy(space.snapshots)
+        self._live.refresh()
+        self._look()
+        longest = max(rule.delay for rule in self._scene.rules.values())
+        self._store = open_store(space, max(KEEP, longest + KEEP))
+        self._journal = _journal(space)
+        self._flusher: GroupCommit[None, None] = GroupCommit(self._flush)
+        ids = DecisionIds(bytes.fromhex(space.tombstones.mark("\0ids of decisions")))
+        self._decider = Decider(
+            policy=self._live.current,
+            store=self._store,
+            journal=self._journal,
+            ids=ids,
+            clock=space.clock,
+            seed=settings.seed,
+            prices=lambda: self._scene.prices,
+            moments=lambda: self._scene.moments,
+            rooms=lambda channel: self._scene.rooms(channel),
+            forgotten=self._forgotten,
+        )
+        self._outcomes = Outcomes(
+            store=self._store,
+            journal=self._journal,
+            ids=ids,
+            clock=space.clock,
+            rules=lambda: self._scene.rules,
+        )
+
+    def _forgotten(self, user_id: str) -> bool:
+        gone = self._scene.gone
+        return bool(gone) and self._space.tombstones.mark(user_id) in gone
+
+    def _flush(self, waiting: Any) -> list[None]:
+        self._journal.flush()
+        return [None] * len(waiting)
+
+    def _look(self) -> None:
+        space = self._space
+        self._scene = _Scene(
+            prices=self._prices(),
+            rooms=rooms_of(space.definitions().of(Cap)),
+            rules=reward_rules(space),
+            moments=MOMENTS,
+            gone=space.tombstones.marks(),
+        )
+
+    def _prices(self) -> Mapping[str, float]:
+        """Today's; none when they cannot be read, and then nothing that has a budget is shown."""
+        try:
+            return prices(self._space)
+        except Unavailable as error:
+            _log.warning("today's prices cannot be read: %s", error)
+            return {}
+
+    def _keep(self) -> None:
+        looked = monotonic()
+        while not self._ended.wait(_ROUND):
+            try:
+                asked = self._journal.asked_to_roll()
+                if monotonic() - looked >= _LOOK or asked:
+                    self._look()
+                    looked = monotonic()
+                if asked:
+                    sleep(2 * self._space.settings.deadline)  # who was asked before we looked is done by then
+                    self._journal.roll()
+                self._live.refresh()
+                self._journal.flush()
+                now = micros(self._space.clock.now())
+                while self._store.sweep(now, 100) == 100:
+                    sleep(0.001)
+                self.trouble = ""
+            except GrowthError as error:
+                if self.trouble != str(error):
+                    _log.warning("what is decided by is not kept up to date: %s", error)
+                self.trouble = str(error)
+            except Exception:  # noqa: BLE001  the thread must live on; decisions go on with what they have
+                _log.exception("what is decided by is not kept up to date")
+                self.trouble = "something went wrong here; it is in the log"
+
+
+def open_store(space: Workspace, keep: timedelta) -> OnlineStore:
+    """As the settings say. Raises BadInput for an address that is none, Unavailable."""
+    url, kept = space.settings.store, keep // _MICROSECOND
+    hold, idle = HOLD // _MICROSECOND, IDLE // _MICROSECOND
+    if "://" not in url:
+        return LmdbOnlineStore(space.root / url, keep=kept, hold=hold, idle=idle)
+    try:
+        from storage.online_redis import RedisOnlineStore
+    except ImportError:
+        raise BadInput(
+            "needs redis-py: pip install 'growth-decision-engine[redis]'", field="store", value=url
+        ) from None
+    patience = _PATIENCE * space.settings.deadline
+    return RedisOnlineStore(url, keep=kept, hold=hold, idle=idle, patience=patience)
+
+
+def _journal(space: Workspace) -> FileJournalWriter:
+    """Under the first name that no other process has."""
+    for number in range(_WORKERS):
+        try:
+            return FileJournalWriter(space.journal, f"w{number}")
+        except BadInput:
+            continue
+    raise Unavailable(f"{_WORKERS} processes write journals in this workspace")
