@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from threading import Lock
 
@@ -19,16 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernel.errors import BadInput, Unavailable
-from kernel.ids import stable_hash
 from kernel.learning import Action
+from realtime.columns import arrays, crossed, hashed
 from realtime.policy import Context, check_lesson, with_floor
-from realtime.tokens import bounded, terms
+from realtime.tokens import bounded
 
 Floats = NDArray[np.float64]
 _MAGIC = b"growth-thompson-1\n"
 _DIGEST = 16
-#: odd numbers that stir the bits of a key (Vigna, SplitMix64, 2015)
-_SPREAD, _STIR = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)
 #: added to a covariance, relative to its size, so that it has a root
 _STEADY = 1e-9
 
@@ -153,13 +151,12 @@ class Thompson:
     def _design(self, context: Context, actions: Sequence[Action]) -> Floats:
         """One row an action: its own features, and each with each of the user's; of length one at most,
         so that no lesson outweighs what is believed by more than its due."""
-        theirs, weights = _arrays([("", 1.0), *_hashed(context.items())])
+        theirs, weights = arrays([("", 1.0), *hashed(context.items())])
         theirs[0] = 0  # an action's feature with nothing of the user's: itself
-        own = [_hashed([("id", action.id), *action.features.items()]) for action in actions]
+        own = [hashed([("id", action.id), *action.features.items()]) for action in actions]
         rows = np.repeat(np.arange(len(actions)), [len(each) for each in own])
-        keys, sizes = _arrays([pair for each in own for pair in each])
-        mixed = (keys[:, None] * _SPREAD) ^ theirs[None, :]
-        mixed = (mixed ^ (mixed >> np.uint64(29))) * _STIR
+        keys, sizes = arrays([pair for each in own for pair in each])
+        mixed = crossed(keys, theirs)
         signs = np.where(mixed >> np.uint64(63), 1.0, -1.0)
         places = ((mixed >> np.uint64(20)) % np.uint64(self._size)).astype(np.intp)
         places += (rows * self._size)[:, None]
@@ -169,24 +166,6 @@ class Thompson:
         design = flat.reshape(len(actions), self._size)
         lengths = np.sqrt((design * design).sum(axis=1, keepdims=True))
         return np.asarray(design / np.maximum(1.0, lengths), dtype=np.float64)
-
-
-def _arrays(pairs: Sequence[tuple[str, float]]) -> tuple[NDArray[np.uint64], Floats]:
-    keys = np.array([_key(token) for token, _ in pairs], dtype=np.uint64)
-    return keys, np.array([size for _, size in pairs])
-
-
-def _hashed(pairs: Iterable[tuple[object, object]]) -> list[tuple[str, float]]:
-    """Numbers as ± log(1 + size): the model is linear, and one amount must not drown the rest."""
-    return [
-        (token, 1.0 if number is None else math.copysign(math.log1p(abs(number)), number))
-        for token, number in terms(pairs)
-    ]
-
-
-@lru_cache(maxsize=1 << 15)
-def _key(token: str) -> int:
-    return stable_hash("feature", token)
 
 
 @lru_cache(maxsize=64)

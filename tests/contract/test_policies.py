@@ -31,6 +31,7 @@ PARAMETERS: dict[str, list[tuple[dict[str, Any], float]]] = {
     "greedy": [({}, 0.05), ({"epsilon": 0.0}, 0.0)],
     "fixed": [({"action": "a1"}, 0.0)],
     "squarecb": [({"bits": 14}, 0.05), ({"bits": 14, "memory": 50, "epsilon": 0.2}, 0.2)],
+    "ridge": [({"dimensions": 128}, 0.01), ({"dimensions": 64, "memory": 50, "epsilon": 0.2}, 0.2)],
     "thompson": [({"dimensions": 64}, 0.05), ({"dimensions": 64, "memory": 50, "seed": 3}, 0.05)],
 }
 POLICIES: dict[str, tuple[Callable[[], Learner], float]] = {
