@@ -19,9 +19,11 @@ from benchmarks import (
     policies,
     questions,
     scale,
+    seeds,
     sequence,
     spark,
     windows,
+    windows_id,
 )
 from benchmarks.case import Case
 
@@ -42,7 +44,9 @@ CASES: dict[str, Case] = {
     "policies": policies.CASE,
     "questions": questions.CASE,
     "scale": scale.CASE,
+    "seeds": seeds.CASE,
     "sequence": sequence.CASE,
     "spark": spark.CASE,
     "windows": windows.CASE,
+    "windows_id": windows_id.CASE,
 }
