@@ -16,11 +16,14 @@ from typing import Any
 from pyroaring import BitMap
 
 from engine.identities import merges_of
+from engine.realtime_service import KEEP, open_store
 from engine.wiring import Workspace
 from insight.api import Catalog, as_user
 from kernel.errors import NotFound, Stale
+from realtime.api import decision_of, without
 from storage.forget_files import described_files, forget_in_files, traces
 from storage.forget_sql import SqlForgotten, forget_in_database, is_sqlite, sqlite_file
+from storage.journal import FileJournalReader, amend
 from storage.redaction import Person
 
 #: told the name of each step when it begins
@@ -78,13 +81,15 @@ def forget_user(
     theirs = _source_files(workspace)
     ours = [path for path in _files(workspace) if path not in theirs]
     databases = [path for path in ours if is_sqlite(path)]
-    kept = workspace.root / "var" / "insight"
-    plain = [path for path in ours if path not in databases and not path.is_relative_to(kept)]
+    kept = (workspace.root / "var" / "insight", workspace.journal)
+    plain = [path for path in ours if path not in databases and not any(map(path.is_relative_to, kept))]
     told = forget_in_files(
         [path for path in plain if not _is_definition(path)], person, workspace.clock.now(), dry_run=dry_run
     )
     found.files, found.manifests = told.changed, told.manifests
     found.left += told.left
+    progress("journals")
+    _forget_decisions(workspace, person, found)
     progress("databases")
     _forget_rows(workspace, person, databases, found)
     if not dry_run:
@@ -168,6 +173,43 @@ def _forget_memberships(workspace: Workspace, numbers: dict[int | str, int], fou
                     version = same[0]
 
 
+def _forget_decisions(workspace: Workspace, person: Person, found: Forgotten) -> None:
+    """Her decisions, their outcomes, what names her in those of others, and what is shared of her."""
+    reader, hers, named = FileJournalReader(workspace.journal), set[str](), dict[str, int]()
+    for record in _records(reader):
+        if (mine := decision_of(record, person)) is not None:
+            hers.add(mine)
+    for record in _records(reader):
+        if without(record, person, hers) != record:
+            named["var/journal"] = named.get("var/journal", 0) + 1
+    found.files |= named
+    if found.dry_run:
+        return
+
+    def change(record: bytes) -> bytes:
+        if (mine := decision_of(record, person)) is not None:
+            hers.add(mine)
+        return without(record, person, hers)
+
+    amend(workspace.journal, change)
+    amend(workspace.journal, change)  # outcomes of what was written after we looked
+    if "://" in workspace.settings.store or (workspace.root / workspace.settings.store / "boot").exists():
+        store = open_store(workspace, KEEP)
+        try:
+            for each in person.texts:
+                store.forget(each)
+        finally:
+            store.close()
+
+
+def _records(reader: FileJournalReader) -> Iterator[bytes]:
+    for writer in reader.writers():
+        after = (0, 0)
+        while records := reader.read(writer, after):
+            after = records[-1][0]
+            yield from (record for _, record in records)
+
+
 def _forget_rows(workspace: Workspace, person: Person, databases: list[Path], found: Forgotten) -> None:
     """Our own database, and any SQLite file beside it: MLflow's, DBOS's."""
     own = workspace.database.url.database
@@ -191,6 +233,10 @@ def _files(workspace: Workspace) -> Iterator[Path]:
         if root != workspace.root and root.is_relative_to(workspace.root):
             continue
         for folder, _, names in os.walk(root):
+            if Path(folder) == _shared(
+                workspace
+            ):  # hashes only, in sparse files that are larger than any disk
+                continue
             for name in names:
                 path = Path(folder) / name
                 if path.is_file() and not path.is_symlink():
@@ -198,6 +244,10 @@ def _files(workspace: Workspace) -> Iterator[Path]:
     for manifest in _exports(workspace)[0]:
         if manifest.is_file() and not manifest.is_relative_to(workspace.root):
             yield from (path for path in (manifest, *described_files(manifest)) if path.is_file())
+
+
+def _shared(workspace: Workspace) -> Path:
+    return workspace.root / workspace.settings.store / "store"
 
 
 def _exports(workspace: Workspace) -> tuple[list[Path], list[str]]:

@@ -30,10 +30,11 @@ from realtime.api import (
     Outcomes,
     RewardRule,
     Status,
+    retell,
     rooms_of,
 )
 from storage.group_commit import GroupCommit
-from storage.journal import FileJournalWriter
+from storage.journal import FileJournalReader, FileJournalWriter
 from storage.online_lmdb import LmdbOnlineStore
 
 _MICROSECOND = timedelta(microseconds=1)
@@ -131,6 +132,11 @@ class RealTimeService:
         self._look()
         longest = max(rule.delay for rule in self._scene.rules.values())
         self._store = open_store(space, max(KEEP, longest + KEEP))
+        if self._store.anew:
+            since = micros(space.clock.now()) - max(KEEP, HOLD) // _MICROSECOND
+            told = retell(FileJournalReader(space.journal), self._store, since)
+            _log.info("what is shared was told again by %d records of the journals", told)
+            self._store.ready()
         self._journal = _journal(space)
         self._flusher: GroupCommit[None, None] = GroupCommit(self._flush)
         ids = DecisionIds(bytes.fromhex(space.tombstones.mark("\0ids of decisions")))

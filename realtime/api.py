@@ -4,6 +4,7 @@ from realtime.apprentice import Agreement, Apprentice
 from realtime.choosing import NO_POLICY, Allowed, anything
 from realtime.decider import Answer, Decider, rooms_of
 from realtime.decision_ids import DecisionIds
+from realtime.forgetting import decision_of, without
 from realtime.gate import Verdict, judge
 from realtime.join import Join, Joined
 from realtime.learner import Follower, JournalLearner, Learned
@@ -25,6 +26,7 @@ from realtime.records import (
     micros,
 )
 from realtime.replay import as_logged, replay
+from realtime.retelling import retell
 from realtime.rewards import ELSEWHERE, NET_VALUE, Outcome, RewardRule, by_moment
 from realtime.sequence import FutureWorth, Sequential
 from realtime.sessions import IDLE, Session, SessionStep, placed, sessions_of
@@ -86,6 +88,7 @@ __all__ = [
     "anything",
     "as_logged",
     "by_moment",
+    "decision_of",
     "decode_decision",
     "decode_outcome",
     "decode_void",
@@ -98,9 +101,11 @@ __all__ = [
     "micros",
     "placed",
     "replay",
+    "retell",
     "rooms_of",
     "scores",
     "sessions_of",
     "shadow",
     "shadow_report",
+    "without",
 ]

@@ -64,6 +64,11 @@ class OnlineStore(Protocol):
     Instants `at` are microseconds since 1970, UTC.
     """
 
+    #: it lost everything: it is to be told again (`realtime.retelling`), and then that it is `ready`
+    anew: bool
+
+    def ready(self) -> None: ...
+
     def look(self, user: str, at: int, *, key: str | None, session: str | None) -> Seen:
         """Everything that a decision needs to know, in one round."""
         ...

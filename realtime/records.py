@@ -60,6 +60,12 @@ class Choice(NamedTuple):
         return _actions(self.actions_json) if len(self.actions_json) <= _SHORT else _parsed(self.actions_json)
 
     @property
+    def actions_as_said(self) -> list[dict[str, Any]]:
+        """As JSON has them."""
+        said: list[dict[str, Any]] = json.loads(self.actions_json)
+        return said
+
+    @property
     def rest(self) -> dict[str, Any]:
         """User, session, idempotency key, propensities, policy, prices, reason, degraded, and what else
         it was written with."""
@@ -151,6 +157,17 @@ def decision_record(
         len(others),
     )
     return b"".join((head, place, name, told, actions, others))
+
+
+def replaced(record: bytes, context: bytes, actions: bytes, rest: bytes) -> bytes | None:
+    """A decision's record with other JSON and the same length; None when that is too long for it."""
+    *fixed, place, name, _, _, _ = _DECISION.unpack_from(record)
+    start = _DECISION.size + place + name
+    room = len(record) - start - len(context) - len(actions)
+    if room < len(rest):
+        return None
+    head = _DECISION.pack(*fixed, place, name, len(context), len(actions), room)
+    return b"".join((head, record[_DECISION.size : start], context, actions, rest.ljust(room)))
 
 
 def encode_void(decision_id: str, at: int) -> bytes:

@@ -12,10 +12,11 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from struct import Struct
 from threading import Lock
+from time import monotonic, sleep
 
 from kernel.errors import BadInput, Unavailable
 
@@ -158,22 +159,83 @@ class FileJournalReader:
                 if len(data) < length + _FRAME.size <= LONGEST + _FRAME.size:
                     data = os.pread(file.fileno(), length + _FRAME.size, offset)
         found: list[tuple[Position, bytes]] = []
-        start, size, head = 0, len(data), _FRAME.size
-        while start + head <= size:
-            length, checksum = _FRAME.unpack_from(data, start)
-            end = start + head + length
-            if end > size or not length:
-                break
-            record = data[start + head : end]
-            if zlib.crc32(record) != checksum:
-                break
-            found.append(((number, offset + end), record))
-            start = end
+        for record in _frames(data):
+            offset += _FRAME.size + len(record)
+            found.append(((number, offset), record))
         return found
 
     def _tell_torn(self, writer: str, number: int, offset: int) -> None:
         if number and (torn := _path(self._folder, writer, number).stat().st_size - offset):
             _log.warning("journal %s, segment %d: %d bytes at its end are torn", writer, number, torn)
+
+
+def amend(folder: Path, change: Callable[[bytes], bytes], *, patience: float = 30.0) -> int:
+    """Changes records of all writers, each into one of the same length, so that every position stays what it
+    is; how many were changed. Writers that are at work begin a new segment first, and what they write from
+    then on is not looked at. Raises Unavailable when one does not within `patience` seconds: do it again.
+
+    A segment is replaced whole or not at all.
+    """
+    amended = 0
+    for writer in FileJournalReader(folder).writers():
+        with (folder / f"{writer}.lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _ask_to_roll(folder, writer, patience)
+                *numbers, _ = _segments(folder, writer)
+            else:
+                numbers = _segments(folder, writer)
+            for number in numbers:
+                amended += _amend_segment(_path(folder, writer, number), change)
+    return amended
+
+
+def _ask_to_roll(folder: Path, writer: str, patience: float) -> None:
+    asked, until = folder / f"{writer}.roll", monotonic() + patience
+    asked.touch()
+    while asked.exists():
+        if monotonic() > until:
+            raise Unavailable(f"journal {writer} is being written and does not make room; do it again")
+        sleep(0.02)
+
+
+def _amend_segment(path: Path, change: Callable[[bytes], bytes]) -> int:
+    raw = path.read_bytes()
+    parts, changed = list[bytes](), 0
+    for record in _frames(raw):
+        new = change(record)
+        if len(new) != len(record):
+            raise ValueError(f"a record of {len(record)} bytes may not become one of {len(new)}")
+        changed += new != record
+        parts += [_FRAME.pack(len(new), zlib.crc32(new)), new]
+    if not changed:
+        return 0
+    beside = path.with_suffix(".amended")
+    with beside.open("wb") as file:
+        file.write(b"".join(parts))
+        file.flush()
+        os.fsync(file.fileno())
+    beside.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+    return changed
+
+
+def _frames(data: bytes) -> Iterator[bytes]:
+    """Whole records, up to what is torn or not yet whole."""
+    start, size, head = 0, len(data), _FRAME.size
+    while start + head <= size:
+        length, checksum = _FRAME.unpack_from(data, start)
+        end = start + head + length
+        record = data[start + head : end]
+        if end > size or not length or zlib.crc32(record) != checksum:
+            return
+        yield record
+        start = end
 
 
 def _path(folder: Path, writer: str, number: int) -> Path:

@@ -7,6 +7,7 @@ tell them again. Users, keys and sessions are there by their hashes only.
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -43,21 +44,31 @@ class LmdbOnlineStore:
     def __init__(self, folder: Path, *, keep: int, hold: int, idle: int, boot: str | None = None) -> None:
         self._keep, self._hold, self._idle = keep, hold, idle
         boot = boot or (_BOOT.read_text().strip() if _BOOT.exists() else "")
-        told = folder / "boot"
-        #: nothing is known: it was never there, or the machine went down since
-        self.anew = not told.exists() or told.read_text() != boot
+        self._told, self._boot = folder / "boot", boot
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / "lock").open("a")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            #: nothing is known: it was never there, or the machine went down since. Nobody else can open it
+            #: until `ready` says that it was told again
+            self.anew = not self._told.exists() or self._told.read_text() != boot
             if self.anew:
-                rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
+                rmtree(folder / "store", ignore_errors=True)
             self._env = lmdb.open(
                 str(folder / "store"), map_size=_MAP, sync=False, metasync=False, writemap=True,
                 max_readers=1024,
             )  # fmt: skip
             self._env.reader_check()  # of processes that were killed
-            told.write_text(boot)
         except (lmdb.Error, OSError) as error:
             raise Unavailable(f"the online store does not open: {error}") from error
+        if not self.anew:
+            self._lock.close()
+
+    def ready(self) -> None:
+        if self.anew:
+            self._told.write_text(self._boot)
+            self.anew = False
+            self._lock.close()
 
     def look(
         self, user: str, at: int, *, key: str | None, session: str | None
@@ -159,6 +170,7 @@ class LmdbOnlineStore:
         with suppress(lmdb.Error):  # it is closed
             self._env.sync(True)
         self._env.close()
+        self._lock.close()
 
     def _put(self, tx: Any, place: bytes, until: int, value: bytes) -> None:
         """An entry is in the index once; what is changed later is looked at when its first time is over."""

@@ -89,7 +89,7 @@ class RedisOnlineStore:
     `keep`, `hold`, `idle`: as in `LmdbOnlineStore`. Times to live run by the server's clock.
     """
 
-    #: what it holds survives this machine, or does not: the journals need not tell it anew
+    #: what it holds is its own to keep
     anew = False
 
     def __init__(
@@ -168,6 +168,9 @@ class RedisOnlineStore:
     def sweep(self, at: int, most: int) -> int:
         """The server does so itself."""
         return 0
+
+    def ready(self) -> None:
+        """It is."""
 
     def close(self) -> None:
         self.client.close()

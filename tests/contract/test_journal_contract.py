@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from kernel.errors import BadInput
+from kernel.errors import BadInput, Unavailable
 from storage import journal
 from storage.journal import FileJournalReader, FileJournalWriter, Position
 from storage.snapshots import FileSnapshots
@@ -134,3 +136,59 @@ def test_snapshots_rise_and_the_newest_stands(tmp_path: Path) -> None:
     assert FileSnapshots(tmp_path / "s").newest("p") == (6, b"5")
     with pytest.raises(BadInput, match="name"):
         snapshots.put("../p", b"")
+
+
+def shout(record: bytes) -> bytes:
+    return record.upper() if record.startswith(b"a") else record
+
+
+def test_records_are_amended_in_place(tmp_path: Path) -> None:
+    for name, written in (("w", [b"a1", b"b", b"a2"]), ("v", [b"c", b"a3"])):
+        writer = FileJournalWriter(tmp_path, name, segment=12)
+        for record in written:
+            writer.append(record)
+        writer.close()
+    reader = FileJournalReader(tmp_path)
+    before = [place for name in ("v", "w") for place, _ in reader.read(name, (0, 0))]
+    with (tmp_path / "v.00000001.log").open("ab") as file:
+        file.write(b"\x40\0\0\0torn: secret")
+    assert journal.amend(tmp_path, shout) == 3
+    assert all_of(reader, "w") == [b"A1", b"b", b"A2"]
+    assert all_of(reader, "v") == [b"c", b"A3"]
+    assert [place for name in ("v", "w") for place, _ in reader.read(name, (0, 0))] == before
+    assert journal.amend(tmp_path, shout) == 0
+    assert all(each.suffix in (".log", ".lock") for each in tmp_path.iterdir())
+
+
+def test_what_changes_its_length_is_refused(tmp_path: Path) -> None:
+    writer = FileJournalWriter(tmp_path, "w")
+    writer.append(b"abc")
+    writer.close()
+    with pytest.raises(ValueError, match="may not become"):
+        journal.amend(tmp_path, lambda record: record + b"x")
+    assert all_of(FileJournalReader(tmp_path), "w") == [b"abc"]
+
+
+def test_a_writer_at_work_makes_room_first(tmp_path: Path) -> None:
+    writer = FileJournalWriter(tmp_path, "w")
+    writer.append(b"a1")
+    with pytest.raises(Unavailable, match="does not make room"):
+        journal.amend(tmp_path, shout, patience=0.05)
+    assert writer.asked_to_roll()
+    writer.roll()
+    assert not writer.asked_to_roll()
+    writer.append(b"a2")
+
+    def make_room() -> None:
+        while not writer.asked_to_roll():
+            time.sleep(0.005)
+        writer.roll()
+        writer.append(b"a3")
+
+    with ThreadPoolExecutor(1) as pool:
+        rolled = pool.submit(make_room)
+        assert journal.amend(tmp_path, shout) == 2
+        rolled.result()
+    assert all_of(FileJournalReader(tmp_path), "w") == [b"A1", b"A2", b"a3"]
+    writer.close()
+    assert journal.amend(tmp_path, shout) == 1

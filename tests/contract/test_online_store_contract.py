@@ -59,6 +59,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..
             url = f"redis{'+cluster' * (request.param == 'cluster')}://127.0.0.1:{port}"
             store = RedisOnlineStore(url, **told, patience=5.0, prefix=f"{tmp_path.name}{len(opened)}")
         opened.append(store)
+        store.ready()
         return store
 
     yield made
@@ -229,6 +230,8 @@ def test_after_the_machine_went_down_nothing_is_believed(tmp_path: Path) -> None
     for boot, anew in (("b1", True), ("b1", False), ("b2", True), ("b2", False)):
         store = LmdbOnlineStore(tmp_path, **told, boot=boot)
         assert store.anew == anew
+        store.ready()
+        assert not store.anew
         assert store.reported("o") == (not anew)
         store.report("o", AT)
         store.close()
@@ -242,6 +245,7 @@ from storage.online_redis import RedisOnlineStore
 where, told = sys.argv[1], dict(keep=10**12, hold=10**12, idle=10**12)
 redis = "://" in where
 store = RedisOnlineStore(where, **told, patience=5.0) if redis else LmdbOnlineStore(Path(where), **told)
+store.ready()
 print("up", flush=True)
 sys.stdin.readline()
 granted = 0
@@ -296,3 +300,11 @@ def test_a_server_that_is_gone_is_unavailable_at_once_and_asked_again_later(
 def test_what_is_no_address_is_bad_input() -> None:
     with pytest.raises(BadInput, match="store"):
         RedisOnlineStore("http://here", keep=1, hold=1, idle=1)
+
+
+def test_a_store_that_was_not_told_again_to_its_end_is_told_again(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = LmdbOnlineStore(tmp_path, keep=SECOND, hold=SECOND, idle=SECOND)
+        assert store.anew
+        assert store.report("o", AT)
+        store.close()

@@ -26,8 +26,10 @@ from kernel.contact import MessageClass
 from kernel.errors import NotFound
 from kernel.exposure import Reservation
 from kernel.learning import Action, Decision
+from realtime.api import Outcome, encode_decision, encode_outcome
 from storage.decisions import SqlDecisionLog
 from storage.events import EventLog, NewEvent
+from storage.journal import FileJournalWriter
 
 AT = datetime(2017, 10, 16, tzinfo=UTC)
 TEXT = ["ann-77@x.example", "bo-12@x.example", "cy-31@x.example", "di-98@x.example"]
@@ -86,6 +88,16 @@ def _in_sql(space: Workspace, users: list[Any]) -> None:
             outcome_id=f"o{number}", decision_id=f"d{number}", name="buy", value=1.0, occurred_at=AT,
             received_at=AT, in_window=True,
         )  # fmt: skip
+    journal = FileJournalWriter(space.journal, "w0")
+    for number, user in enumerate(users):
+        decision = Decision(
+            decision_id=f"j{number}", user_id=str(user), moment="guidance", decided_at=AT,
+            context={"user_id": user, "referrer_user_id": str(users[0])}, actions=("a",),
+            propensities=(1.0,), action="a", propensity=1.0, policy="p@1", prices={}, reason="r",
+        )  # fmt: skip
+        journal.append(encode_decision(decision, [Action(id="a")], key=f"key of {user}"))
+        journal.append(encode_outcome(Outcome(f"j{number}", f"o{number}", "buy", 1.0, 1, 2)))
+    journal.close()
     wishes = [
         Reservation(
             touch_id=f"t{number}", user=str(user), channel="mail", message_class=MessageClass.MARKETING,
