@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from realtime.decider import Answer
+from realtime.decider import Answer, Spend
 from realtime.ports import JournalReader, OnlineStore, Position
 from realtime.records import as_json, decode_decision, decode_outcome, decode_void, head
 
 
-def retell(journal: JournalReader, store: OnlineStore, since: int) -> int:
+def retell(journal: JournalReader, store: OnlineStore, since: int, spend: Spend | None = None) -> int:
     """Touches, answers under keys and ids of outcomes since an instant (microseconds since 1970): how many
-    records that were. Sessions begin anew, and fresh events are known again when the next one comes."""
+    records that were. Sessions begin anew, and fresh events are known again when the next one comes. `spend`
+    is told what was spent, each use by its decision."""
     told = 0
     for writer in journal.writers():
         void = {decode_void(record) for kind, record in _records(journal, writer) if kind == b"V"}
@@ -26,7 +27,11 @@ def retell(journal: JournalReader, store: OnlineStore, since: int) -> int:
                 rest, action = choice.rest, choice.actions[choice.chosen]
                 by_policy = choice.by_policy
                 channel = action.channel if by_policy else None
-                if choice.decision_id in void or (channel is None and rest["idempotency_key"] is None):
+                if choice.decision_id in void:
+                    continue
+                if by_policy and spend is not None and action.resource is not None:
+                    spend(action.resource, 1.0, choice.decision_id)
+                if channel is None and rest["idempotency_key"] is None:
                     continue
                 answer = Answer(
                     choice.decision_id, choice.moment, action.id, choice.propensity, rest["policy"],

@@ -23,7 +23,7 @@ from kernel.errors import Unavailable
 from storage.online_rules import Room, fits, recent_of
 
 #: an entry's first bytes: microseconds since 1970 at which its time is over
-_UNTIL = Struct("<q")
+UNTIL = Struct("<q")
 _TOUCH = Struct("<qB")
 _STEP = Struct("<q")
 #: in the index of what ends when, so that the earliest is first
@@ -54,11 +54,11 @@ class LmdbOnlineStore:
             self.anew = not self._told.exists() or self._told.read_text() != boot
             if self.anew:
                 rmtree(folder / "store", ignore_errors=True)
-            self._env = lmdb.open(
+            self.env = lmdb.open(
                 str(folder / "store"), map_size=_MAP, sync=False, metasync=False, writemap=True,
                 max_readers=1024,
             )  # fmt: skip
-            self._env.reader_check()  # of processes that were killed
+            self.env.reader_check()  # of processes that were killed
         except (lmdb.Error, OSError) as error:
             raise Unavailable(f"the online store does not open: {error}") from error
         if not self.anew:
@@ -74,7 +74,7 @@ class LmdbOnlineStore:
         self, user: str, at: int, *, key: str | None, session: str | None
     ) -> tuple[bytes | None, list[tuple[int, str]], int, dict[str, list[int]]]:
         mine = _hash(user)
-        with _Step(self._env, write=False) as get:
+        with Step(self.env, write=False) as get:
             answer = None if key is None else _live(get(b"k" + _hash(user, key)), at)
             held = _live(get(b"u" + mine), at)
             visit = None if session is None else _live(get(b"s" + _hash(user, session)), at)
@@ -94,7 +94,7 @@ class LmdbOnlineStore:
         rooms: Sequence[Room],
     ) -> tuple[bytes | None, str | None]:
         place = None if key is None else b"k" + _hash(user, key)
-        with _Step(self._env, write=True) as tx:
+        with Step(self.env, write=True) as tx:
             if place is not None and (standing := _live(tx.get(place), at)) is not None:
                 return standing, None
             if channel is not None:
@@ -106,48 +106,48 @@ class LmdbOnlineStore:
                 longest = max([self._hold, *(room[2] for room in rooms)])
                 kept = [each for each in held if each[0] > at - longest]
                 packed = b"".join(_packed(*each) for each in [*kept, (at, channel)])
-                self._put(tx, mine, at + longest, packed)
+                self.put(tx, mine, at + longest, packed)
             if session is not None:
                 visit = b"s" + _hash(user, session)
                 step = _live(tx.get(visit), at)
-                self._put(tx, visit, at + self._idle, _STEP.pack(_STEP.unpack(step)[0] + 1 if step else 1))
+                self.put(tx, visit, at + self._idle, _STEP.pack(_STEP.unpack(step)[0] + 1 if step else 1))
             if place is not None:
-                self._put(tx, place, at + self._keep, answer)
+                self.put(tx, place, at + self._keep, answer)
         return None, None
 
     def reported(self, outcome_id: str) -> bool:
-        with _Step(self._env, write=False) as get:
+        with Step(self.env, write=False) as get:
             return get(b"o" + _hash(outcome_id)) is not None
 
     def report(self, outcome_id: str, at: int) -> bool:
         place = b"o" + _hash(outcome_id)
-        with _Step(self._env, write=True) as tx:
+        with Step(self.env, write=True) as tx:
             if tx.get(place) is not None:
                 return False
-            self._put(tx, place, at + self._keep, b"")
+            self.put(tx, place, at + self._keep, b"")
         return True
 
     def note(self, user: str, event_id: str, name: str, at: int) -> bool:
         place, mine = b"v" + _hash(event_id), b"e" + _hash(user)
-        with _Step(self._env, write=True) as tx:
+        with Step(self.env, write=True) as tx:
             if tx.get(place) is not None:
                 return False
-            self._put(tx, place, at + self._keep, b"")
+            self.put(tx, place, at + self._keep, b"")
             known = _live(tx.get(mine), at)
             recent = recent_of(from_json(known) if known else {}, name, at)
-            self._put(tx, mine, at + self._keep, to_json(recent))
+            self.put(tx, mine, at + self._keep, to_json(recent))
         return True
 
     def forget(self, user: str) -> None:
         """Answers under her keys and her sessions are told by no one whose they are, and hold nothing of her:
         they end by themselves."""
-        with _Step(self._env, write=True) as tx:
+        with Step(self.env, write=True) as tx:
             for kind in (b"u", b"e"):
                 tx.delete(kind + _hash(user))
 
     def sweep(self, at: int, most: int) -> int:
         gone = 0
-        with _Step(self._env, write=True) as tx:
+        with Step(self.env, write=True) as tx:
             cursor = tx.cursor()
             while gone < most and cursor.set_range(b"t"):
                 place = bytes(cursor.key())
@@ -159,7 +159,7 @@ class LmdbOnlineStore:
                 raw = tx.get(entry)
                 if raw is None:
                     continue
-                until = _UNTIL.unpack_from(raw)[0]
+                until = UNTIL.unpack_from(raw)[0]
                 if until <= at:
                     tx.delete(entry)
                 else:  # it was changed since
@@ -168,18 +168,18 @@ class LmdbOnlineStore:
 
     def close(self) -> None:
         with suppress(lmdb.Error):  # it is closed
-            self._env.sync(True)
-        self._env.close()
+            self.env.sync(True)
+        self.env.close()
         self._lock.close()
 
-    def _put(self, tx: Any, place: bytes, until: int, value: bytes) -> None:
+    def put(self, tx: Any, place: bytes, until: int, value: bytes) -> None:
         """An entry is in the index once; what is changed later is looked at when its first time is over."""
-        old = tx.replace(place, _UNTIL.pack(until) + value)
+        old = tx.replace(place, UNTIL.pack(until) + value)
         if old is None:
             tx.put(b"t" + _ENDS.pack(until) + place, b"")
 
 
-class _Step:
+class Step:
     """One transaction: its `get` for reading, itself for writing. Too often to be a generator."""
 
     __slots__ = ("_env", "_tx", "_write")
@@ -217,9 +217,9 @@ def _hash(*parts: str) -> bytes:
 
 def _live(raw: bytes | None, at: int) -> bytes | None:
     """What an entry holds, unless its time is over."""
-    if raw is None or _UNTIL.unpack_from(raw)[0] <= at:
+    if raw is None or UNTIL.unpack_from(raw)[0] <= at:
         return None
-    return raw[_UNTIL.size :]
+    return raw[UNTIL.size :]
 
 
 def _packed(at: int, channel: str) -> bytes:

@@ -215,13 +215,13 @@ def test_what_is_over_is_let_go_of(tmp_path: Path) -> None:
     assert store.sweep(AT + 9 * SECOND, 1000) == 0
     assert store.sweep(AT + 10 * SECOND, 50) == 50
     assert store.sweep(AT + 10 * SECOND, 1000) == 20 * 6 - 50
-    assert store._env.stat()["entries"] == 4  # u0's touches and session, and when they end
+    assert store.env.stat()["entries"] == 4  # u0's touches and session, and when they end
     assert look(store, "u0", at=AT + 10 * SECOND, session="s")[1:3] == (
         [(AT, "web"), (AT + 5 * SECOND, "web")],
         2,
     )
     assert store.sweep(AT + 15 * SECOND, 1000) == 2
-    assert store._env.stat()["entries"] == 0
+    assert store.env.stat()["entries"] == 0
     store.close()
 
 

@@ -23,7 +23,8 @@ ANN = Person(ids=("ann-77@x.example",))
 HER = "ann-77@x.example"
 DECISION = Decision(
     decision_id="d1", user_id="bo", moment="guidance", decided_at=AT, context={"city": "Ulm"},
-    actions=("a", "b"), propensities=(0.5, 0.5), action="b", propensity=0.5, policy="p@1", prices={}, reason="drawn",
+    actions=("a", "b"), propensities=(0.5, 0.5), action="b", propensity=0.5, policy="p@1", prices={},
+    reason="drawn",
 )  # fmt: skip
 ACTIONS = (Action(id="a"), Action(id="b"))
 

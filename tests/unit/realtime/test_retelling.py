@@ -18,7 +18,7 @@ from storage.online_lmdb import LmdbOnlineStore
 
 AT = datetime(2017, 10, 16, 8, tzinfo=UTC)
 NOW = micros(AT)
-SMS = Action(id="sms", value=1.0, channel="sms")
+SMS = Action(id="sms", value=1.0, channel="sms", resource="texts")
 LONG = 10**15
 
 
@@ -33,7 +33,7 @@ def test_what_the_journals_say_is_what_was_shared(tmp_path: Path) -> None:
     def ask(user: str, key: str | None, store: LmdbOnlineStore = before) -> Answer:
         decider = Decider(
             policy=Uniform, store=store, journal=journal, ids=DecisionIds(b"0123456789abcdef"), rooms=rooms,
-            clock=FixedClock(at=AT), seed=1, prices=dict, moments=lambda: MOMENTS,
+            clock=FixedClock(at=AT), seed=1, prices=lambda: {"texts": 0.0}, moments=lambda: MOMENTS,
         )  # fmt: skip
         actions = (SMS,)
         return decider.decide(
@@ -49,7 +49,11 @@ def test_what_the_journals_say_is_what_was_shared(tmp_path: Path) -> None:
     journal.append(encode_outcome(Outcome(first.decision_id, "o1", "buy", 1.0, NOW, NOW)))
     journal.append(encode_outcome(Outcome(first.decision_id, "old", "buy", 1.0, NOW - 9, NOW - 9)))
 
-    assert retell(FileJournalReader(tmp_path / "journal"), after, NOW - 1) == 4
+    spent: list[tuple[str, float, str]] = []
+    reader = FileJournalReader(tmp_path / "journal")
+    assert retell(reader, after, NOW - 1, lambda *said: spent.append(said) is None) == 4
+    assert [each[:2] for each in spent] == [("texts", 1.0)] * 2
+    assert spent[0][2] == first.decision_id
     assert ask("ann", "k", after) == first
     assert ask("ann", "full", after) == default
     assert after.look("ann", NOW, key=None, session=None)[1] == [(NOW, "sms"), (NOW, "sms")]
