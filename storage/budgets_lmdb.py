@@ -1,103 +1,64 @@
-"""What is spent of budgets, on one machine: LMDB, from any number of its processes.
-
-Nothing waits for the disk: what is spent is with the operating system, so it survives any process. After
-the machine itself went down the files may be anything: they are thrown away, `anew` says so, and what the
-journals tell was spent must be spent again, each by its id, before anything else.
-"""
+"""What is spent of budgets, shared by the processes of one machine: in the online store's own files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from hashlib import blake2b
-from pathlib import Path
-from shutil import rmtree
 from struct import Struct
+from time import time_ns
 from typing import Literal
 
-import lmdb
+from storage.online_lmdb import UNTIL, LmdbOnlineStore, Step
 
-from kernel.errors import Unavailable
+#: sums and ids are kept so long after they were last changed, microseconds: longer than any day is open
+KEPT = 3 * 86_400 * 1_000_000
 
-#: ids are kept until a budget is spent from that opens so much later
-KEPT = timedelta(days=3)
-
-#: spent, and decisions that came
+#: spent in millionths, decisions that came
 _SUMS = Struct("<qq")
-#: in a key, so that what opened first comes first
-_OPENS = Struct(">Q")
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
-#: bytes that the files may hold; they are sparse
-_MAP = 1 << 34
 
 
 class LmdbBudgets:
-    """Satisfies `realtime.pacing.Budgets`. One object a process; safe for threads."""
+    """Satisfies `realtime.pacing.Budgets`; safe for threads and processes, and what is spent survives
+    `kill -9`. Nothing waits for the disk; after the machine itself went down the online store is `anew`,
+    and whoever tells it again spends again what the journals say was spent, each by its id."""
 
-    def __init__(self, folder: Path, *, boot: str | None = None) -> None:
-        boot = boot or (_BOOT.read_text().strip() if _BOOT.exists() else "")
-        told = folder / "boot"
-        #: nothing is known: it was never there, or the machine went down since
-        self.anew = not told.exists() or told.read_text() != boot
-        try:
-            if self.anew:
-                rmtree(folder, ignore_errors=True)
-                folder.mkdir(parents=True)
-            self._env = lmdb.open(
-                str(folder / "budgets"), map_size=_MAP, sync=False, metasync=False, max_readers=1024
-            )
-            self._env.reader_check()  # of processes that were killed
-            told.write_text(boot)
-        except (lmdb.Error, OSError) as error:
-            raise Unavailable(f"the store of budgets does not open: {error}") from error
+    def __init__(self, store: LmdbOnlineStore) -> None:
+        self._store = store
 
     def spend(
         self, budget: str, amount: int, spend_id: str, at_most: int
     ) -> tuple[Literal["spent", "repeated", "refused"], int]:
-        opens = int(budget.rpartition("@")[2])
-        sums, mine = b"b" + _hash(budget), b"i" + _OPENS.pack(opens) + _hash(f"{budget}\n{spend_id}")
-        try:
-            with self._env.begin(write=True) as step:
-                spent, came = _SUMS.unpack(step.get(sums) or bytes(_SUMS.size))
-                if step.get(mine) is not None:
-                    return "repeated", spent
-                if spent + amount > at_most:
-                    return "refused", spent
-                step.put(mine, b"")
-                step.put(sums, _SUMS.pack(spent + amount, came))
-                _let_go(step, opens - int(KEPT.total_seconds()))
-        except lmdb.Error as error:
-            raise Unavailable(f"the store of budgets does not answer: {error}") from error
+        sums, mine = b"b" + _hash(budget), b"i" + _hash(f"{budget}\n{spend_id}")
+        with Step(self._store.env, write=True) as tx:
+            spent, came = _sums(tx.get(sums))
+            if tx.get(mine) is not None:
+                return "repeated", spent
+            if spent + amount > at_most:
+                return "refused", spent
+            until = time_ns() // 1000 + KEPT
+            self._store.put(tx, sums, until, _SUMS.pack(spent + amount, came))
+            self._store.put(tx, mine, until, b"")
         return "spent", spent + amount
 
     def totals(self, budgets: Sequence[str], arrived: int) -> Sequence[tuple[int, int]]:
-        found = []
-        try:
-            with self._env.begin(write=arrived > 0) as step:
-                for each in budgets:
-                    sums = b"b" + _hash(each)
-                    spent, came = _SUMS.unpack(step.get(sums) or bytes(_SUMS.size))
-                    if arrived:
-                        step.put(sums, _SUMS.pack(spent, came + arrived))
-                    found.append((spent, came + arrived))
-        except lmdb.Error as error:
-            raise Unavailable(f"the store of budgets does not answer: {error}") from error
+        places = [b"b" + _hash(each) for each in budgets]
+        if not arrived:
+            with Step(self._store.env, write=False) as get:
+                return [_sums(get(each)) for each in places]
+        found, until = [], time_ns() // 1000 + KEPT
+        with Step(self._store.env, write=True) as tx:
+            for each in places:
+                spent, came = _sums(tx.get(each))
+                self._store.put(tx, each, until, _SUMS.pack(spent, came + arrived))
+                found.append((spent, came + arrived))
         return found
 
-    def close(self) -> None:
-        self._env.close()
 
-
-def _let_go(step: lmdb.Transaction, before: int) -> None:
-    """Of two ids at most that belong to budgets which opened before: more than are added."""
-    cursor = step.cursor()
-    for _ in range(2):
-        if not cursor.set_range(b"i"):
-            return
-        key = bytes(cursor.key())
-        if key[:1] != b"i" or _OPENS.unpack_from(key, 1)[0] >= before:
-            return
-        cursor.delete()
+def _sums(raw: bytes | None) -> tuple[int, int]:
+    if raw is None:
+        return 0, 0
+    spent, came = _SUMS.unpack_from(raw, UNTIL.size)
+    return spent, came
 
 
 def _hash(text: str) -> bytes:

@@ -15,6 +15,7 @@ import pytest
 from kernel.errors import Unavailable
 from storage.budgets_lmdb import LmdbBudgets
 from storage.budgets_redis import RedisBudgets
+from storage.online_lmdb import LmdbOnlineStore
 from storage.online_redis import connect
 
 DAY = 86_400
@@ -49,7 +50,8 @@ def cluster() -> Iterator[Any]:
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, Callable[[], Any]]]:
     """How another process makes the same store, and how this one does."""
     if request.param == "lmdb":
-        code = f"LmdbBudgets(Path({str(tmp_path / 'b')!r}))"
+        LmdbOnlineStore(tmp_path / "b", keep=1, hold=1, idle=1).ready()
+        code = f"LmdbBudgets(LmdbOnlineStore(Path({str(tmp_path / 'b')!r}), keep=1, hold=1, idle=1))"
     else:
         url = f"redis{'+cluster' * (request.param == 'cluster')}://127.0.0.1:{{}}"
         port = request.getfixturevalue(request.param).port
@@ -62,7 +64,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, 
 
     yield code, made
     for each in opened:
-        (each if isinstance(each, LmdbBudgets) else each._client).close()
+        (each._store if isinstance(each, LmdbBudgets) else each._client).close()
 
 
 @pytest.fixture
@@ -155,32 +157,16 @@ def test_a_server_that_is_gone_is_unavailable() -> None:
         store.totals([COUPONS], 1)
 
 
-def test_on_a_machine_that_went_down_nothing_is_known(tmp_path: Path) -> None:
-    first = LmdbBudgets(tmp_path / "b", boot="one")
-    assert first.anew
-    first.spend(COUPONS, 1, "a", 10)
-    first.close()
-    same = LmdbBudgets(tmp_path / "b", boot="one")
-    assert not same.anew
-    assert same.totals([COUPONS], 0) == [(1, 0)]
-    same.close()
-    after = LmdbBudgets(tmp_path / "b", boot="two")
-    assert after.anew
-    assert after.totals([COUPONS], 0) == [(0, 0)]
-    after.close()
-
-
-def test_ids_of_days_long_gone_are_let_go(tmp_path: Path) -> None:
-    store = LmdbBudgets(tmp_path / "b")
-    for each in range(20):
-        store.spend(COUPONS, 1, f"{each}", 100)
-    for each in range(10):
-        store.spend(f"coupons@{20_003 * DAY}", 1, f"{each}", 100)
-    assert store._env.stat()["entries"] == 32
-    for each in range(10):
-        store.spend(f"coupons@{20_004 * DAY}", 1, f"{each}", 100)
-    assert store._env.stat()["entries"] == 3 + 20
-    store.close()
+def test_days_long_gone_are_let_go(tmp_path: Path) -> None:
+    online = LmdbOnlineStore(tmp_path / "b", keep=1, hold=1, idle=1)
+    online.ready()
+    store, now = LmdbBudgets(online), time.time_ns() // 1000
+    assert store.spend(COUPONS, 4, "a", 10) == ("spent", 4)
+    online.sweep(now + 2 * DAY * 1_000_000, 100)
+    assert store.spend(COUPONS, 4, "a", 10) == ("repeated", 4)
+    online.sweep(now + 4 * DAY * 1_000_000, 100)
+    assert online.env.stat()["entries"] == 0
+    online.close()
 
 
 def _script(code: str, then: str) -> str:
@@ -190,6 +176,7 @@ def _script(code: str, then: str) -> str:
             "from pathlib import Path",
             "from storage.budgets_lmdb import LmdbBudgets",
             "from storage.budgets_redis import RedisBudgets",
+            "from storage.online_lmdb import LmdbOnlineStore",
             "from storage.online_redis import connect",
             f"B, store = {COUPONS!r}, {code}",
             then,

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kernel.clock import FixedClock
 from realtime.pacing import Budget, Pacing
 from storage.budgets_lmdb import LmdbBudgets
+from storage.online_lmdb import LmdbOnlineStore
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 CLOCK = FixedClock(at=DAY + timedelta(hours=12))
@@ -31,7 +32,9 @@ def budget(at_most: float) -> Budget:
 def granted(wishes: list[tuple[int, float, int]], at_most: float) -> tuple[dict[int, float], list[float]]:
     """What was spent by id, and the price as each of three workers sees it in the end."""
     with TemporaryDirectory() as folder:
-        store = LmdbBudgets(Path(folder))
+        online = LmdbOnlineStore(Path(folder) / "shared", keep=1, hold=1, idle=1)
+        online.ready()
+        store = LmdbBudgets(online)
         workers = [
             Pacing([budget(at_most)], store=store, clock=CLOCK, refresh=timedelta(0)) for _ in range(3)
         ]
@@ -45,7 +48,7 @@ def granted(wishes: list[tuple[int, float, int]], at_most: float) -> tuple[dict[
         standing = workers[0].standing()["coupons"]
         assert standing.spent == math.fsum(spent.values()) <= at_most
         prices = [each.prices()["coupons"] for each in workers]
-        store.close()
+        online.close()
         return spent, prices
 
 

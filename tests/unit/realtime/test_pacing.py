@@ -12,6 +12,7 @@ import pytest
 from kernel.errors import BadInput, NotFound, Unavailable
 from realtime.pacing import Budget, Pacing, by_hour
 from storage.budgets_lmdb import LmdbBudgets
+from storage.online_lmdb import LmdbOnlineStore
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -33,8 +34,9 @@ def budget(**changes: Any) -> Budget:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LmdbBudgets]:
-    opened = LmdbBudgets(tmp_path / "budgets")
-    yield opened
+    opened = LmdbOnlineStore(tmp_path / "shared", keep=1, hold=1, idle=1)
+    opened.ready()
+    yield LmdbBudgets(opened)
     opened.close()
 
 
@@ -128,21 +130,31 @@ def test_the_path_can_be_followed_by_traffic(store: LmdbBudgets, hands: Hands) -
 def test_while_the_store_is_down_there_is_nothing_to_be_had(
     tmp_path: Path, hands: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = LmdbBudgets(tmp_path / "budgets")
-    paced = pacing(store, hands)
+    online = LmdbOnlineStore(tmp_path / "shared", keep=1, hold=1, idle=1)
+    online.ready()
+    paced = pacing(LmdbBudgets(online), hands, budget(expected=10))
     assert paced.prices() == {"coupons": 0.0}
-    store.close()
+    online.close()
     hands.at += timedelta(seconds=1)
     assert paced.prices() == paced.prices() == {"coupons": math.inf}
     assert caplog.text.count("budgets count as spent") == 1
     with pytest.raises(Unavailable):
         paced.spend("coupons", 1, "a")
-    again = LmdbBudgets(tmp_path / "budgets")
-    store._env = again._env  # the same store comes back
+    again = LmdbOnlineStore(tmp_path / "shared", keep=1, hold=1, idle=1)
+    online.env = again.env  # the same store comes back
     assert paced.prices() == {"coupons": math.inf}  # not asked again at once
     hands.at += timedelta(seconds=1)
     assert paced.prices()["coupons"] < math.inf
+    assert paced.standing()["coupons"].due == pytest.approx(50)  # and nobody who came meanwhile is lost
     again.close()
+
+
+def test_answers_of_the_store_that_overtake_each_other_do_no_harm(store: LmdbBudgets, hands: Hands) -> None:
+    paced = pacing(store, hands, refresh=timedelta(hours=1))
+    paced.prices()
+    paced._take([(30_000_000, 0)])
+    paced._take([(20_000_000, 0)])
+    assert paced.prices()["coupons"] == pytest.approx(4.0)
 
 
 def test_history_makes_a_path() -> None:
