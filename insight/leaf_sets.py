@@ -172,8 +172,13 @@ class LeafSets:
                 found[name] = Told(users=sets[name], inside=inside)
         for event, tests in events.items():
             check_lookups(self.catalog, event)
-            for name, (users, inside) in self._slots(event, tests).items():
-                found[name] = Told(users=users, inside=inside)
+            made = self._slots(event, tests)
+            for name, test in tests.items():
+                if name in made:
+                    users, inside = made[name]
+                    found[name] = Told(users=users, inside=inside)
+                else:
+                    rest[name] = test
         with answering(self.catalog) as run:
             compiler = LeafCompiler(catalog=self.catalog, as_of=self.as_of, every=self.every)
             for name, leaf in rest.items():

@@ -16,8 +16,8 @@ DAY = 86_400_000_000
 
 
 def by_slot(
-    numbers: Numbers, at: NDArray[np.int64], until: int, slots: int, values: NDArray[np.float64] | None
-) -> tuple[NDArray[np.int64], Numbers, NDArray[np.float64]]:
+    numbers: Numbers, at: NDArray[np.int64], until: int, slots: int, values: NDArray[Any] | None
+) -> tuple[NDArray[np.int64], Numbers, NDArray[Any]]:
     """Lines put together by slot, in their order: where each slot begins, their users, their values.
 
     Slot k is (until − (k + 1) days, until − k days], times in microseconds. Lines of nobody are left out.
@@ -27,8 +27,9 @@ def by_slot(
     _which(numbers, at, until, which, starts)
     np.cumsum(starts, out=starts)
     users = np.empty(int(starts[-1]), np.uint32)
-    sorted_values = np.empty(0 if values is None else len(users))
-    _place(numbers, which, values if values is not None else _NONE, starts.copy(), users, sorted_values)
+    values = values if values is not None else _NONE
+    sorted_values = np.empty(len(users) if len(values) else 0, values.dtype)
+    _place(numbers, which, values, starts.copy(), users, sorted_values)
     return starts, users, sorted_values
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import ibis
 import numpy as np
@@ -18,7 +19,8 @@ from insight.compile import line_filter
 from insight.conditions import Condition, FieldTest, InGroup, Leaf, Step, ends, evaluate
 from insight.dictionary import UserDictionary
 from insight.numbering import NONE, Numbers
-from insight.slot_kernels import by_slot
+from insight.slot_ids import Span, hashed, joined, spans_of
+from insight.slot_kernels import DAY, by_slot
 from insight.sources.opening import open_source, place_of
 from insight.tables import event_lines
 
@@ -37,9 +39,9 @@ class SlotLines:
 
     #: time of the last line of the event in the span; None without any
     latest: datetime | None = None
-    _parts: dict[tuple[Asked, int], tuple[list[Numbers], list[NDArray[np.float64]]]] = field(
-        default_factory=dict
-    )
+    #: (slot, span) of the ids of its lines, where ids were wanted
+    _spans: dict[int, list[Span]] = field(default_factory=dict)
+    _parts: dict[tuple[Asked, int], tuple[list[Numbers], list[NDArray[Any]]]] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -51,14 +53,15 @@ class SlotLines:
         since: datetime,
         until: datetime,
         dictionary: UserDictionary,
+        ids: bool = False,
     ) -> SlotLines:
-        """Lines with since < at ≤ until, `until − since` in whole days."""
+        """Lines with since < at ≤ until, `until − since` in whole days; `ids`: of counted lines, hashed."""
         found = cls()
         slots = (until - since) // timedelta(days=1)
         newest = (until - _EPOCH) // timedelta(microseconds=1)
         steps = list(dict.fromkeys(step.where for step, _ in wanted if step.where is not None))
         fields = list(dict.fromkeys(of for _, of in wanted if of is not None))
-        for frame in _frames(catalog, event, fields, steps, since, until):
+        for frame in _frames(catalog, event, fields, steps, since, until, ids):
             if frame.is_empty():
                 continue
             numbers = dictionary.find(frame["user"])
@@ -68,21 +71,31 @@ class SlotLines:
             at = frame["at"].to_numpy()
             last = _EPOCH + timedelta(microseconds=int(at.max()))
             found.latest = last if found.latest is None else max(found.latest, last)
+            hashes = hashed(numbers, frame["id"]) if ids else None
+            if ids:
+                for slot, span in spans_of(frame.select("id", "at"), newest, DAY).items():
+                    found._spans.setdefault(slot, []).append(span)
             for step, of in wanted:
-                values = None if of is None else frame[f"v{fields.index(of)}"].fill_null(np.nan).to_numpy()
+                values: NDArray[Any] | None = hashes
+                if of is not None:
+                    values = frame[f"v{fields.index(of)}"].fill_null(np.nan).to_numpy()
                 kept = numbers
                 if step.where is not None:
                     kept = np.where(frame[f"w{steps.index(step.where)}"].to_numpy(), numbers, NONE)
-                found._keep((step, of), by_slot(kept, at, newest, slots, values), of is not None)
+                found._keep((step, of), by_slot(kept, at, newest, slots, values), values is not None)
         return found
 
-    def slot(self, asked: Asked, slot: int) -> tuple[list[Numbers], list[NDArray[np.float64]] | None] | None:
-        """Users, and values if they were wanted, of its lines; None without any. Asked once: it is let go."""
-        part = self._parts.pop((asked, slot), None)
-        return None if part is None else (part[0], part[1] if asked[1] is not None else None)
+    def slot(self, asked: Asked, slot: int) -> tuple[list[Numbers], list[NDArray[Any]]] | None:
+        """Users of its lines, and their values, or hashes of counted ones, if they were wanted; None without
+        any line. Asked once: it is let go."""
+        return self._parts.pop((asked, slot), None)
+
+    def span(self, slot: int) -> Span | None:
+        """Of the slot's ids; None without any line."""
+        return joined(self._spans[slot]) if slot in self._spans else None
 
     def _keep(
-        self, asked: Asked, split: tuple[NDArray[np.int64], Numbers, NDArray[np.float64]], valued: bool
+        self, asked: Asked, split: tuple[NDArray[np.int64], Numbers, NDArray[Any]], valued: bool
     ) -> None:
         starts, users, values = split
         for slot in np.flatnonzero(np.diff(starts)).tolist():
@@ -99,9 +112,11 @@ def _frames(
     wheres: Sequence[Condition],
     since: datetime,
     until: datetime,
+    ids: bool,
 ) -> Iterator[pl.DataFrame]:
-    """[user, at (µs), v0 … values, w0 … whether each `where` is met], in pieces, in the table's order."""
-    own = _own(catalog, event, fields, wheres, since, until)
+    """[user, at (µs), id if wanted, v0 … values, w0 … whether each `where` is met], in pieces, in the table's
+    order."""
+    own = _own(catalog, event, fields, wheres, since, until, ids)
     if own is not None:
         if until - since > _SHORT:
             yield from own.collect_batches(chunk_size=_PIECE, maintain_order=True)
@@ -114,7 +129,8 @@ def _frames(
     values = {f"v{i}": within[name].cast("float64") for i, name in enumerate(fields)}
     met = {f"w{i}": line_filter(where, within) for i, where in enumerate(wheres)}
     with open_source(catalog, catalog.event(event).source) as source:
-        for batch in source.batches(within.select("user", "at", **values, **met)):
+        own_id = {"id": within["event_id"]} if ids else {}
+        for batch in source.batches(within.select("user", "at", **own_id, **values, **met)):
             frame = pl.DataFrame(pl.from_arrow(batch))
             yield frame.with_columns(pl.col("at").dt.cast_time_unit("us").cast(pl.Int64))
 
@@ -126,11 +142,12 @@ def _own(
     wheres: Sequence[Condition],
     since: datetime,
     until: datetime,
+    ids: bool,
 ) -> pl.LazyFrame | None:
     """The same of a Parquet file's own columns, where they surely mean the same."""
     route, place = catalog.event(event), place_of(catalog, catalog.event(event).source)
     path = place.path / f"{route.table}.parquet" if place.kind == "parquet" else None
-    if path is None or not path.is_file() or route.join or route.id is not None:
+    if path is None or not path.is_file() or route.join:
         return None
     file = pl.scan_parquet(path, glob=False)
     schema = file.collect_schema()
@@ -144,6 +161,15 @@ def _own(
     if user is None or at is None:
         return None
     columns = {"user": user if text else user.cast(pl.Int64), "at": at.cast(pl.Int64)}
+    known = user.is_not_null()
+    if route.id is not None:
+        named = schema.get(route.id) == pl.String
+        number = own(route.id, "string" if named else "integer")
+        if number is None:
+            return None
+        known &= number.is_not_null()
+        if ids:
+            columns["id"] = number if named else number.cast(pl.Int64)
     for i, name in enumerate(fields):
         value = own(route.fields[name].column, route.fields[name].type)
         if value is None:
@@ -169,5 +195,5 @@ def _own(
             some=lambda parts: pl.any_horizontal(parts),
             opposite=lambda part: ~part,
         )
-    within = (at > pl.lit(since)) & (at <= pl.lit(until)) & user.is_not_null()
+    within = (at > pl.lit(since)) & (at <= pl.lit(until)) & known
     return file.filter(within).select(**columns)

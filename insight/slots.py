@@ -7,7 +7,8 @@ catalog says how late lines may come (`late`), one that ended longer ago than th
 is final, and kept for every later version.
 
 Sums are added slot by slot, from the oldest, each in the order of its lines: the same lines always give the
-same sum.
+same sum. Where an event has an id, different ids are counted, which slots can only where each id of a user
+lies in one of them: `insight/slot_ids.py` tells; where one does not, the source counts.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
@@ -28,28 +31,27 @@ from insight.conditions import EventTest, Step, Test
 from insight.dictionary import UserDictionary
 from insight.leaves import Arrays, Key, LeafCache
 from insight.packed import bitmap_of
+from insight.slot_ids import fold_ids
 from insight.slot_kernels import add_counts, add_values, empty_slot, fold_slot
 from insight.slot_lines import SlotLines
+from insight.slot_proof import SlotProof, instant_at, micros_of
 from kernel.ids import fingerprint
 
 #: longest window that is made of slots
 MOST_SLOTS = 400
 #: days from which on counts are carried over from the day before instead of added anew
 CARRIED = 14
-_DAY, _TICK = timedelta(days=1), timedelta(microseconds=1)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY = timedelta(days=1)
 
 
 def made_of_slots(leaf: object, catalog: Catalog) -> bool:
-    """Whether a leaf's number is a sum over slots: not where lines of one id may lie in several."""
+    """Whether a leaf's number is a sum over slots, or (a count of ids) is one unless ids lie in several."""
     if not isinstance(leaf, EventTest) or leaf.within is None or leaf.within % _DAY:
         return False
     event = catalog.event(leaf.step.event)
     if leaf.within > MOST_SLOTS * _DAY or leaf.agg == "distinct":
         return False
-    if leaf.of is None:
-        return event.id is None
-    return event.fields[leaf.of].type in ("integer", "decimal")
+    return leaf.of is None or event.fields[leaf.of].type in ("integer", "decimal")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +86,25 @@ class Slots:
     cache: LeafCache
 
     def members(self, leaves: Mapping[str, EventTest]) -> dict[str, tuple[BitMap, bool]]:
-        """For each leaf users, and whether they are the members (True) or all that are not (False)."""
+        """For each leaf users, and whether they are the members (True) or all that are not (False). Counts
+        are left out where the ids of the event's lines lie in several slots."""
+        counted = [_days(leaf) for leaf in leaves.values() if leaf.of is None] if self._with_ids else []
+        longest = self._ends(max(counted, default=0))
+        if self._proof.known_twice(longest):
+            leaves, longest = _of_values(leaves), []
         windows = {(Wanted(step=leaf.step, of=leaf.of), _days(leaf)) for leaf in leaves.values()}
         carried = {window: self._carried(*window) for window in windows}
         needed: dict[Wanted, set[datetime]] = {}
         for (wanted, days), before in carried.items():
             known = before.ends if before is not None else set()
             needed.setdefault(wanted, set()).update(set(self._ends(days)) - known)
+        proven = self._proof.known(longest) if longest else {}
+        if longest:
+            needed.setdefault(self._every_line, set()).update(set(longest) - set(proven))
         slots = self._slots(needed)
+        if longest and not self._proof.holds(longest, proven, slots[self._every_line]):
+            leaves = _of_values(leaves)
+            windows = {window for window in windows if window[0].of is not None}
         with ThreadPoolExecutor(2) as pool:
             added = pool.map(
                 lambda each: self._totals(each[0], each[1], slots[each[0]], carried[each]), windows
@@ -130,15 +143,28 @@ class Slots:
             since=first - _DAY,
             until=last,
             dictionary=self.dictionary,
+            ids=self._with_ids and any(wanted.of is None for wanted, _ in missing),
         )
         latest = lines.latest
         late = self.catalog.event(self.event).lateness
 
         def make(place: tuple[Wanted, datetime]) -> tuple[Arrays, bool]:
             wanted, end = place
-            part = lines.slot((wanted.step, wanted.of), (last - end) // _DAY)
-            arrays = fold_slot(*part) if part is not None else empty_slot(wanted.of is not None)
+            slot = (last - end) // _DAY
+            part = lines.slot((wanted.step, wanted.of), slot)
             final = late is not None and latest is not None and end + late <= latest
+            if part is None:
+                arrays = empty_slot(wanted.of is not None)
+            elif wanted.of is not None:
+                arrays = fold_slot(*part)
+            elif not part[1]:
+                arrays = fold_slot(part[0], None)
+            else:
+                arrays, hashes = fold_ids(*part)
+                if wanted == self._every_line:
+                    span = lines.span(slot)
+                    assert span is not None  # noqa: S101  it has lines
+                    self._proof.keep(end, final, arrays, span, hashes)
             self.cache.put_arrays(self._key(self._name(wanted), end, final), arrays)
             return arrays, final
 
@@ -146,6 +172,18 @@ class Slots:
             for (wanted, end), made in zip(missing, pool.map(make, missing), strict=True):
                 found[wanted][end] = made
         return found
+
+    @property
+    def _with_ids(self) -> bool:
+        return self.catalog.event(self.event).id is not None
+
+    @property
+    def _every_line(self) -> Wanted:
+        return Wanted(step=Step(event=self.event), of=None)
+
+    @cached_property
+    def _proof(self) -> SlotProof:
+        return SlotProof(cache=self.cache, key=self._key, name=self._name(self._every_line))
 
     def _known(self, name: str, end: datetime) -> tuple[Arrays, bool] | None:
         for final in (True, False) if self.catalog.event(self.event).late is not None else (False,):
@@ -179,8 +217,8 @@ class Slots:
                 add_counts(slots[end][0], totals, 1)
                 ends.add(end)
         if days >= CARRIED and ends:
-            at = np.array([(end - _EPOCH) // _TICK for end in sorted(ends)], np.int64)
-            self.cache.put_arrays(self._total_key(wanted, days), {"totals": totals.copy(), "ends": at})
+            kept = {"totals": totals.copy(), "ends": micros_of(sorted(ends))}
+            self.cache.put_arrays(self._total_key(wanted, days), kept)
         for end in added:
             if not slots[end][1]:
                 add_counts(slots[end][0], totals, 1)
@@ -193,7 +231,7 @@ class Slots:
         kept = self.cache.arrays(self._total_key(wanted, days))
         if kept is None:
             return None
-        ends, now = {_EPOCH + int(at) * _TICK for at in kept["ends"]}, set(self._ends(days))
+        ends, now = {instant_at(at) for at in kept["ends"]}, set(self._ends(days))
         gone = [self._known(self._name(wanted), end) for end in sorted(ends - now)]
         if len(gone) > len(ends) // 2 or any(slot is None or not slot[1] for slot in gone):
             return None
@@ -208,11 +246,16 @@ class Slots:
         route = self.catalog.sources[event.source].model_dump(mode="json")
         entity = self.catalog.entity
         place = [str(self.catalog.folder.resolve()), entity.source, entity.table, entity.key]
-        return fingerprint([event.model_dump(mode="json"), route, place, repr(wanted)])
+        hashed_by = [pl.__version__] if event.id is not None and wanted.of is None else []
+        return fingerprint([event.model_dump(mode="json"), route, place, repr(wanted), *hashed_by])
 
     def _key(self, name: str, end: datetime | None, final: bool) -> Key:
         version = "final" if final else self.version
         return ("slot", name, end.isoformat() if end else None, version, self.dictionary.identity)
+
+
+def _of_values(leaves: Mapping[str, EventTest]) -> dict[str, EventTest]:
+    return {name: leaf for name, leaf in leaves.items() if leaf.of is not None}
 
 
 def _days(leaf: EventTest) -> int:
