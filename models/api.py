@@ -10,10 +10,24 @@ from kernel.events import OFFER
 from kernel.ids import fingerprint
 from kernel.learning import ModelRecipe, ModelVersion
 from models.backtest import BackTest, back_test
+from models.bucketing import bucket_user, bucket_users, held_out
+from models.calibration_drift import CalibrationDrift, calibration_drift, effect_drift
 from models.datasets import horizon_dataset, response_dataset, response_rows
+from models.drift import FeatureDrift, feature_drift
+from models.experiment_power import (
+    Baseline,
+    Design,
+    SampleSize,
+    days_needed,
+    sample_size,
+    smallest_effect,
+)
+from models.experiment_readout import Readout, read_out
+from models.experiments import Experiment, Holdout, check_experiments
 from models.features import user_features
 from models.history import History
 from models.policy_evidence import POLICY, PolicyEvidence
+from models.sample_ratio import SampleRatio, sample_ratio
 from models.tracking import CHALLENGER, CHAMPION, Registry
 from models.training import Predictor, Trained, train
 from models.value_to_go import ValueToGo, fit_value_to_go
@@ -23,18 +37,39 @@ __all__ = [
     "CHAMPION",
     "POLICY",
     "BackTest",
+    "Baseline",
+    "CalibrationDrift",
+    "Design",
+    "Experiment",
+    "FeatureDrift",
     "History",
+    "Holdout",
     "PolicyEvidence",
     "Predictor",
+    "Readout",
     "Registry",
+    "SampleRatio",
+    "SampleSize",
     "Trained",
     "ValueToGo",
     "back_test",
+    "bucket_user",
+    "bucket_users",
+    "calibration_drift",
+    "check_experiments",
+    "days_needed",
+    "effect_drift",
+    "feature_drift",
     "fit_value_to_go",
+    "held_out",
     "horizon_dataset",
+    "read_out",
     "response_dataset",
+    "sample_ratio",
+    "sample_size",
     "score_offers",
     "score_users",
+    "smallest_effect",
     "train",
     "train_once",
     "training_key",
