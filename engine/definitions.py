@@ -24,6 +24,7 @@ from kernel.errors import BadInput, NotFound
 from kernel.learning import ModelRecipe
 from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
+from models.api import Experiment, Holdout, check_experiments
 from planner.api import Resources
 from realtime.api import MOMENTS, RewardRule, by_moment
 from storage.definitions import DefinitionStore
@@ -43,6 +44,8 @@ KINDS: dict[str, type[Definition]] = {
     "cap": Cap,
     "quiet_hours": QuietHours,
     "reward": RewardRule,
+    "experiment": Experiment,
+    "holdout": Holdout,
 }
 Kind = TypeVar("Kind", bound=Definition)
 
@@ -170,6 +173,7 @@ def check_together(
             check_condition(group.condition, catalog, f"group {group.name}")
             in_order(group.condition, groups, f"group {group.name}")
     by_moment(_only(RewardRule, merged.values()), MOMENTS)
+    check_experiments(_only(Experiment, merged.values()), _only(Holdout, merged.values()))
     names = set(groups) | {f"stage:{stage}" for stage in Stage}
     Resources(
         goals=_only(Goal, merged.values()),
