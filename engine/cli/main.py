@@ -14,6 +14,7 @@ from engine.cli import (
     catalog,
     definitions,
     events,
+    experiments,
     files,
     forget,
     group_insight,
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    models, plans, allocate, realtime,
+    models, experiments, plans, allocate, realtime,
 ):  # fmt: skip
     module.add_to(app)
 
