@@ -14,6 +14,7 @@ from conflict.api import allocate, verify
 from engine.cells import Moved, earlier_cells, lay_out_cells, moved
 from engine.definitions import Definitions
 from engine.identities import merges_of
+from engine.selection_published import Published
 from engine.wiring import Workspace
 from engine.world import (
     known_users,
@@ -186,6 +187,7 @@ def population(
         pin = workspace.groups.pinned(name, group.fingerprint) if group.mode == "static" else None
         if pin is not None:
             people.pinned[name] = people.users(BitMap.deserialize(workspace.groups.members(pin)))
+    people.published = Published(workspace, people).members
     return people
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from engine.day import population
+from engine.selection_published import sources_of
 from engine.selection_reports import check_tags
 from engine.wiring import Workspace
-from insight.api import check_request, check_selection, select, tables_read
+from insight.api import check_request, check_selection, select
 from insight.api import is_local_address as is_local
 from kernel.audiences import GroupVersion
 from kernel.errors import Stale
@@ -34,9 +35,7 @@ def select_audience(
     check_request(people, name, address, fields, part_rows)
     check_tags(workspace, name, as_of)
     group, members = people.groups[name], people.members(name)
-    sources = {table: people.sources[table] for table in tables_read(group, people.groups, workspace.catalog)}
-    if people.merges:
-        sources["identities"] = people.merges.fingerprint
+    sources = sources_of(workspace, people, [name])
 
     def publish() -> GroupVersion:
         return workspace.groups.publish(

@@ -22,6 +22,7 @@ from pyroaring import BitMap
 from engine.day import population
 from engine.definitions import KINDS, body
 from engine.selection_pool import Pool
+from engine.selection_published import sources_of
 from engine.wiring import Workspace
 from insight.api import (
     BAD,
@@ -46,7 +47,6 @@ from insight.api import (
     members_over,
     pause,
     resolve,
-    tables_read,
     tag_groups,
     with_upstream,
 )
@@ -252,7 +252,7 @@ def _do(
     pool: Pool,
 ) -> bool:
     """Works these jobs out and ends them. Returns whether none failed."""
-    sources = {key: _sources(workspace, frozen, people, key) for key in rows}
+    sources = {key: sources_of(workspace, people, frozen.parts[key]) for key in rows}
     names = [name for key in rows for name in frozen.parts[key]]
     standing = workspace.groups.at_many(names, run.as_of)
     finished: list[Finished] = []
@@ -275,19 +275,6 @@ def _do(
     chunks = list(_chunks(new, frozen, len(people.universe), pool.share))
     act = partial(_chunk, workspace, run, frozen, people, rows, sources, Lock())
     return all(pool.each([(size, partial(act, keys)) for size, keys in chunks]))
-
-
-def _sources(workspace: Workspace, frozen: _Frozen, people: Population, key: str) -> dict[str, str]:
-    """Versions of all that decides who belongs."""
-    tables = {
-        table
-        for part in frozen.parts[key]
-        for table in tables_read(frozen.published[part], frozen.published, workspace.catalog)
-    }
-    found = {table: people.sources[table] for table in sorted(tables)}
-    if people.merges:
-        found["identities"] = people.merges.fingerprint
-    return found
 
 
 def _chunks(
@@ -360,7 +347,7 @@ class _Parents:
             version = groups.pinned(name, group.fingerprint)
         else:
             version = groups.at(name, self._run.as_of)
-            sources = _sources(self._workspace, self._frozen, self._people, name)
+            sources = sources_of(self._workspace, self._people, self._frozen.parts[name])
             if version is None or (version.fingerprint, version.sources) != (group.fingerprint, sources):
                 return None
         if version is None:

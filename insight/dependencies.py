@@ -141,6 +141,11 @@ def tables_read(group: Group, groups: Mapping[str, Group], catalog: Catalog) -> 
     return tuple(sorted(found))
 
 
+def names_below(group: Group, groups: Mapping[str, Group]) -> tuple[str, ...]:
+    """Groups that it names, through others too. `groups` with their tags written out."""
+    return tuple(in_order(parse_condition(group.where, f"group {group.name}"), groups))
+
+
 def names(condition: Condition) -> tuple[tuple[str, str], ...]:
     """(`field` | `event` | `mapping` | `group`, name) of everything that a condition names, each once."""
     found: list[tuple[str, str]] = []

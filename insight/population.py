@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -87,6 +87,17 @@ class Because:
     holds: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is to be worked out."""
+
+    condition: Condition
+    #: the groups that it needs, each after those that it names
+    below: Mapping[str, Condition]
+    #: members of those that need not be worked out: pinned, or published
+    given: Mapping[str, BitMap]
+
+
 class Population:
     """The users of `catalog` as of `as_of`, with the groups that conditions may name.
 
@@ -128,6 +139,9 @@ class Population:
         self._circles: dict[tuple[str, ...], Circles] = {}
         self._as_one: dict[str, BitMap] = {}
         self.universe = self._merged.alias(self._everyone)
+        #: members of a group where they are known already, as of this instant, by this definition and all
+        #: that it names, from these sources: they are taken instead of worked out
+        self.published: Callable[[str], BitMap | None] = lambda _: None
 
     @property
     def cache(self) -> LeafCache:
@@ -136,12 +150,13 @@ class Population:
 
     def members(self, wanted: Wanted) -> BitMap:
         """The users who belong, as numbers of `dictionary`. Raises BadInput, NotFound, Stale."""
-        return BitMap(self._members(*self._plan(wanted)))
+        plan = self._plan(wanted)
+        return BitMap(self._algebra(plan.condition, self._sets(plan)))
 
     def prepare(self, wanted: Iterable[Wanted]) -> None:
         """Works out what is not known of all leaves of these groups together: each table is read once for
         hundreds of them. Afterwards `members` of each takes milliseconds. Raises as `members` does."""
-        leaves = [leaf for each in wanted for leaf in self._needed(*self._plan(each))]
+        leaves = [leaf for each in wanted for leaf in self._needed(self._plan(each))]
         self._leaf_sets.prepare(leaves)
 
     def users(self, members: BitMap) -> pl.Series:
@@ -159,9 +174,11 @@ class Population:
         known = self._known(plan)
         # a circle reaches outside any sample, and Elasticsearch draws none
         whole = is_elastic(self.catalog, self.catalog.entity.source) or any(
-            isinstance(node, Linked) for each in (plan[0], *plan[1].values()) for node in parents_first(each)
+            isinstance(node, Linked)
+            for each in (plan.condition, *plan.below.values())
+            for node in parents_first(each)
         )
-        slow = any(not self._leaf_sets.quick(leaf) for leaf in self._needed(*plan))
+        slow = any(not self._leaf_sets.quick(leaf) for leaf in self._needed(plan))
         if not known and slow and not whole and len(self.universe) > sample_above:
             every = math.ceil(len(self.universe) / sample_size)
             sample = Population(
@@ -179,7 +196,7 @@ class Population:
                     len(sample.members(wanted)), len(sample.universe), len(self.universe)
                 )
                 return Estimate(count=count, low=low, high=high, method="sampled", ms=_since(begun))
-        count = self._count(*plan)
+        count = self._count(plan)
         method = "cached" if known else "exact"
         return Estimate(count=count, low=count, high=count, method=method, ms=_since(begun))
 
@@ -193,10 +210,10 @@ class Population:
         position = self.dictionary.position(user)
         if position not in self.universe:
             raise NotFound("user", user, self.dictionary.users(self._everyone[:8]).to_list())
-        condition, below = self._plan(wanted)
-        sets = self._sets(condition, below)
+        plan = self._plan(wanted, opened=True)
+        sets = self._sets(plan)
         lines: list[Because] = []
-        waiting: list[tuple[Condition, int]] = [(condition, 0)]
+        waiting: list[tuple[Condition, int]] = [(plan.condition, 0)]
         while waiting:
             node, depth = waiting.pop()
             holds = evaluate(
@@ -209,39 +226,43 @@ class Population:
             )
             lines.append(Because(depth=depth, text=phrase(node), holds=holds))
             parts: Sequence[Condition] = () if isinstance(node, Linked) else branches(node)
-            if isinstance(node, InGroup) and not self._is_pinned(node.group):
-                parts = (below[node.group],)
+            if isinstance(node, InGroup) and node.group in plan.below:
+                parts = (plan.below[node.group],)
             waiting.extend((part, depth + 1) for part in reversed(parts))
         return tuple(lines)
 
-    def _plan(self, wanted: Wanted) -> tuple[Condition, dict[str, Condition]]:
-        """The condition, and the groups that it needs in order; every leaf checked."""
+    def _plan(self, wanted: Wanted, *, opened: bool = False) -> _Plan:
+        """What is to be worked out, every leaf checked; `opened`: also what is published already."""
         if isinstance(wanted, str):
             if wanted not in self.groups:
                 raise NotFound("group", wanted, self.groups)
             condition: Condition = InGroup(group=wanted)
+            where = ""
         elif isinstance(wanted, Group):
-            condition = wanted.condition
-            if wanted.name in in_order(
-                condition, {**self.groups, wanted.name: wanted}, f"group {wanted.name}"
-            ):
-                raise BadInput(
-                    "refers to itself", where=f"group {wanted.name}", field="group", value=wanted.name
-                )
-            return self._checked(condition, f"group {wanted.name}"), self._below(condition, wanted.name)
+            condition, where = wanted.condition, f"group {wanted.name}"
+            if wanted.name in in_order(condition, {**self.groups, wanted.name: wanted}, where):
+                raise BadInput("refers to itself", where=where, field="group", value=wanted.name)
         else:
-            condition = wanted
-        return self._checked(condition, ""), self._below(condition, "")
-
-    def _below(self, condition: Condition, where: str) -> dict[str, Condition]:
-        below = in_order(condition, self.groups, f"group {where}" if where else "")
-        return {
-            name: each if self._is_pinned(name) else self._checked(each, f"group {name}")
-            for name, each in below.items()
+            condition, where = wanted, ""
+        checked = self._checked(condition, where)
+        below = in_order(condition, self.groups, where)
+        given = {
+            name: found for name in below if (found := self._given(name, published=not opened)) is not None
         }
+        reached = _reached(condition, below, given)
+        return _Plan(
+            condition=checked,
+            below={name: self._checked(below[name], f"group {name}") for name in below if name in reached},
+            given=given,
+        )
 
-    def _is_pinned(self, name: str) -> bool:
-        return name in self.pinned and self.groups[name].mode == "static"
+    def _given(self, name: str, *, published: bool) -> BitMap | None:
+        """Members of a group that need not be worked out."""
+        if self.groups[name].mode != "static":
+            return self.published(name) if published else None
+        if name not in self.pinned:
+            return None
+        return self._merged.alias(self.dictionary.positions(self.pinned[name]))
 
     def _checked(self, condition: Condition, where: str) -> Condition:
         """The same tree with typed leaves."""
@@ -254,14 +275,10 @@ class Population:
             through=lambda node, part: check_linked(node, part, self.catalog, where),
         )
 
-    def _members(self, condition: Condition, below: dict[str, Condition]) -> BitMap:
-        return self._algebra(condition, self._sets(condition, below))
-
-    def _count(self, condition: Condition, below: dict[str, Condition]) -> int:
-        if isinstance(condition, InGroup) and not self._is_pinned(condition.group):
-            condition = below[condition.group]
-            below = {name: each for name, each in below.items() if name in in_order(condition, self.groups)}
-        sets = self._sets(condition, below)
+    def _count(self, plan: _Plan) -> int:
+        condition, sets = plan.condition, self._sets(plan)
+        if isinstance(condition, InGroup) and condition.group in plan.below:
+            condition = plan.below[condition.group]
         if len(self.universe) < LARGE or not countable(condition):
             return count_of(condition, sets, self.universe, self._through)
         found = self._laid.count(condition, sets, self.universe)
@@ -270,25 +287,20 @@ class Population:
             self._laid.lay(condition, sets, self.universe)
         return found
 
-    def _sets(self, condition: Condition, below: dict[str, Condition]) -> dict[str, BitMap]:
+    def _sets(self, plan: _Plan) -> dict[str, BitMap]:
         """Members of every leaf (by its id) and of every group (by `group NAME`) that is needed."""
-        conditions = [condition, *(each for name, each in below.items() if not self._is_pinned(name))]
-        sets = self._leaves(
-            [end for each in conditions for end in ends(each) if not isinstance(end, InGroup)]
-        )
-        for name, each in below.items():
-            if self._is_pinned(name):
-                sets[f"group {name}"] = self._merged.alias(self.dictionary.positions(self.pinned[name]))
-            else:
-                sets[f"group {name}"] = self._algebra(each, sets)
+        sets = self._leaves(self._needed(plan))
+        sets |= {f"group {name}": members for name, members in plan.given.items()}
+        for name, each in plan.below.items():
+            sets[f"group {name}"] = self._algebra(each, sets)
         return sets
 
-    def _needed(self, condition: Condition, below: dict[str, Condition]) -> list[Leaf]:
-        conditions = [condition, *(each for name, each in below.items() if not self._is_pinned(name))]
+    def _needed(self, plan: _Plan) -> list[Leaf]:
+        conditions = (plan.condition, *plan.below.values())
         return [end for each in conditions for end in ends(each) if not isinstance(end, InGroup)]
 
-    def _known(self, plan: tuple[Condition, dict[str, Condition]]) -> bool:
-        return all(self._leaf_sets.known(leaf) is not None for leaf in self._needed(*plan))
+    def _known(self, plan: _Plan) -> bool:
+        return all(self._leaf_sets.known(leaf) is not None for leaf in self._needed(plan))
 
     def _leaves(self, leaves: Sequence[Leaf]) -> dict[str, BitMap]:
         """The members of each leaf among those who exist."""
@@ -354,3 +366,15 @@ def wilson(hits: int, sample: int, universe: int) -> tuple[int, int, int]:
 
 def _since(begun: float) -> float:
     return round(1000 * (time.perf_counter() - begun), 3)
+
+
+def _reached(condition: Condition, below: Mapping[str, Condition], given: Container[str]) -> set[str]:
+    """Groups that the condition names, through others too but not through those that are given."""
+    found: set[str] = set()
+    waiting = [condition]
+    while waiting:
+        for end in ends(waiting.pop()):
+            if isinstance(end, InGroup) and end.group not in found and end.group not in given:
+                found.add(end.group)
+                waiting.append(below[end.group])
+    return found
