@@ -26,7 +26,7 @@ from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
 from models.api import Experiment, Holdout, check_experiments
 from planner.api import Resources
-from realtime.api import MOMENTS, RewardRule, by_moment
+from realtime.api import MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
 
@@ -46,6 +46,7 @@ KINDS: dict[str, type[Definition]] = {
     "reward": RewardRule,
     "experiment": Experiment,
     "holdout": Holdout,
+    "moment": MomentDefinition,
 }
 Kind = TypeVar("Kind", bound=Definition)
 
@@ -172,7 +173,7 @@ def check_together(
         for group in groups.values():
             check_condition(group.condition, catalog, f"group {group.name}")
             in_order(group.condition, groups, f"group {group.name}")
-    by_moment(_only(RewardRule, merged.values()), MOMENTS)
+    rewards(_only(RewardRule, merged.values()), _only(MomentDefinition, merged.values()), groups=groups)
     check_experiments(_only(Experiment, merged.values()), _only(Holdout, merged.values()))
     names = set(groups) | {f"stage:{stage}" for stage in Stage}
     Resources(

@@ -22,15 +22,16 @@ from realtime.api import (
     POLICIES,
     Join,
     Learner,
+    MomentDefinition,
     OffPolicy,
     Promoted,
     RewardRule,
     Verdict,
     as_logged,
-    by_moment,
     judge,
     micros,
     replay,
+    rewards,
     scores,
     sessions_of,
 )
@@ -101,8 +102,9 @@ def _joined(space: Workspace) -> list[tuple[str | None, Decision, Sequence[Actio
 
 def reward_rules(space: Workspace) -> Mapping[str, RewardRule]:
     """Moment → its rule, of those in force."""
-    return by_moment(
-        [parse(RewardRule, each.body, f"reward {each.name}") for each in space.store.current("reward")]
+    return rewards(
+        [parse(RewardRule, each.body, f"reward {each.name}") for each in space.store.current("reward")],
+        [parse(MomentDefinition, each.body, f"moment {each.name}") for each in space.store.current("moment")],
     )
 
 

@@ -10,6 +10,9 @@ from threading import Event, Lock, Thread
 from time import monotonic, sleep
 from typing import Any, NamedTuple
 
+from pydantic_core import from_json
+
+from engine.audience_service import AudienceService
 from engine.live import LivePolicy
 from engine.policies import reward_rules
 from engine.prices import prices
@@ -19,17 +22,18 @@ from kernel.clock import micros
 from kernel.contact import Cap
 from kernel.errors import BadInput, GrowthError, Unavailable
 from realtime.api import (
-    MOMENTS,
     Answer,
     Decider,
     DecisionIds,
     DecisionRequest,
     Moment,
+    MomentDefinition,
     OnlineStore,
     OutcomeReport,
     Outcomes,
     RewardRule,
     Status,
+    moments,
     retell,
     rooms_of,
 )
@@ -66,8 +70,8 @@ class _Scene(NamedTuple):
 class RealTimeService:
     """Opens by itself when it is first asked; `close` writes what waits."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._space = workspace
+    def __init__(self, workspace: Workspace, audiences: AudienceService | None = None) -> None:
+        self._space, self._audiences = workspace, audiences
         url = workspace.settings.store
         #: what is shared lies elsewhere: asking takes time in which others can be served
         self.apart = "://" in url
@@ -150,6 +154,7 @@ class RealTimeService:
             prices=lambda: self._scene.prices,
             moments=lambda: self._scene.moments,
             rooms=lambda channel: self._scene.rooms(channel),
+            member=self._is_member,
             forgotten=self._forgotten,
         )
         self._outcomes = Outcomes(
@@ -164,19 +169,34 @@ class RealTimeService:
         gone = self._scene.gone
         return bool(gone) and self._space.tombstones.mark(user_id) in gone
 
+    def _is_member(self, group: str, user_id: str) -> bool:
+        """Raises Unavailable for a group that is not served yet; `_keep` sees to that."""
+        told = None if self._audiences is None else self._audiences.answer(group, user_id)
+        if told is None:
+            raise Unavailable(f"group {group} is not loaded yet")
+        return from_json(told)["member"] is True
+
     def _flush(self, waiting: Any) -> list[None]:
         self._journal.flush()
         return [None] * len(waiting)
 
     def _look(self) -> None:
         space = self._space
+        definitions = space.definitions()
         self._scene = _Scene(
             prices=self._prices(),
-            rooms=rooms_of(space.definitions().of(Cap)),
+            rooms=rooms_of(definitions.of(Cap)),
             rules=reward_rules(space),
-            moments=MOMENTS,
+            moments=moments(definitions.of(MomentDefinition)),
             gone=space.tombstones.marks(),
         )
+
+    def _serve_groups(self) -> None:
+        """Those that moments are for can be asked from then on."""
+        if self._audiences is not None:
+            for group in {each for moment in self._scene.moments.values() for each in moment.groups}:
+                if group not in self._audiences.membership.served:
+                    self._audiences.prepare(group)
 
     def _prices(self) -> Mapping[str, float]:
         """Today's; none when they cannot be read, and then nothing that has a budget is shown."""
@@ -199,6 +219,7 @@ class RealTimeService:
                     self._journal.roll()
                 self._live.refresh()
                 self._journal.flush()
+                self._serve_groups()
                 now = micros(self._space.clock.now())
                 while self._store.sweep(now, 100) == 100:
                     sleep(0.001)

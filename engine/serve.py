@@ -58,7 +58,8 @@ def worker() -> FastAPI:
 
 def services(workspace: Workspace) -> Services:
     token = workspace.settings.token
-    audiences, realtime = AudienceService(workspace), RealTimeService(workspace)
+    audiences = AudienceService(workspace)
+    realtime = RealTimeService(workspace, audiences)
     audiences.noted = realtime.note
     return Services(
         realtime=realtime,

@@ -8,6 +8,7 @@ from realtime.forgetting import decision_of, without
 from realtime.gate import Verdict, judge
 from realtime.join import Join, Joined
 from realtime.learner import Follower, JournalLearner, Learned
+from realtime.moment_definitions import MomentDefinition, moments, rewards
 from realtime.moments import MOMENTS, DecisionRequest, Id, Moment
 from realtime.offpolicy import ESTIMATORS, LoggedChoices, OffPolicy, evaluate, scores
 from realtime.outcomes import OutcomeReport, Outcomes, Status, family
@@ -28,6 +29,7 @@ from realtime.records import (
 from realtime.replay import as_logged, replay
 from realtime.retelling import retell
 from realtime.rewards import ELSEWHERE, NET_VALUE, Outcome, RewardRule, by_moment
+from realtime.ridge import Ridge
 from realtime.sequence import FutureWorth, Sequential
 from realtime.sessions import IDLE, Session, SessionStep, placed, sessions_of
 from realtime.shadow import Shadowed, ShadowReport, shadow, shadow_report
@@ -64,6 +66,7 @@ __all__ = [
     "Learner",
     "LoggedChoices",
     "Moment",
+    "MomentDefinition",
     "OffPolicy",
     "OnlineStore",
     "Outcome",
@@ -73,6 +76,7 @@ __all__ = [
     "Position",
     "Promoted",
     "RewardRule",
+    "Ridge",
     "Room",
     "Sequential",
     "Session",
@@ -99,9 +103,11 @@ __all__ = [
     "family",
     "judge",
     "micros",
+    "moments",
     "placed",
     "replay",
     "retell",
+    "rewards",
     "rooms_of",
     "scores",
     "sessions_of",

@@ -59,7 +59,9 @@ class Decider:
 
     `prices`: resource → price of one use now, major units. An action whose value does not exceed its cost +
     price is dropped, and so is one whose resource has no price: it is in no budget. One that is free and
-    claims no value stays: showing it can only teach. `forgotten`: whether a user is not to be known here.
+    claims no value stays: showing it can only teach. `member`: whether a group has a user; raises when it
+    cannot tell, and then a moment that is for groups answers its default, degraded. `forgotten`: whether a
+    user is not to be known here.
 
     In an outage: the moment's default with `degraded`. When it is the store that is down, that answer is in
     the journal and not under its key: ask again. When it is the journal, it is nowhere, and its outcomes will
@@ -80,12 +82,14 @@ class Decider:
         rooms: Rooms = lambda _: (),
         spend: Spend | None = None,
         allowed: Allowed | None = None,
+        member: Callable[[str, str], bool] | None = None,
         forgotten: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._policy, self._store, self._journal, self._ids = policy, store, journal, ids
         self._clock, self._seed = clock, seed
         self._prices, self._moments, self._rooms = prices, moments, rooms
         self._spend, self._allowed, self._forgotten = spend, allowed, forgotten
+        self._member = member
 
     def decide(self, request: DecisionRequest) -> Answer:
         """What to show now. Raises BadInput for a moment that nobody knows, a call without any action, and
@@ -121,6 +125,8 @@ class Decider:
                 raise _store_down(error) from error
             if standing is not None:
                 return _stands(standing, request)
+            if moment.groups:
+                self._check_groups(user, moment.groups)
             if session is not None or recent:
                 context = with_fresh(context, recent, at, None if session is None else request.moment, step)
             full: set[str] = set()
@@ -136,6 +142,18 @@ class Decider:
             if nothing.store_is_up and (key is not None or session is not None):
                 return self._admitted_default(request, answer)
             return answer
+
+    def _check_groups(self, user: str, groups: Sequence[str]) -> None:
+        """Raises Nothing for who is in none of them."""
+        try:
+            if self._member is None:
+                raise Unavailable("groups are not served here")
+            if any(self._member(each, user) for each in groups):
+                return
+        except Exception as error:  # whatever it is, a user is waiting
+            _log.exception("groups cannot be asked")
+            raise Nothing(f"groups cannot be asked: {error}", degraded=True) from error
+        raise Nothing(f"this user is in none of the groups {', '.join(groups)}", degraded=False)
 
     def _attempt(
         self,

@@ -20,6 +20,8 @@ class Moment(Frozen):
     default: Action
     #: what is chosen among when a request names no actions
     actions: tuple[Action, ...] = ()
+    #: members of any of these may be shown an action, others the default; empty: everyone
+    groups: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _default_is_free(self) -> Moment:
@@ -43,7 +45,8 @@ def _as_text(value: Any) -> Any:
 
 
 def _printable(text: str) -> str:
-    if any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
+    # what can be printed has none of them, and is told at once
+    if not text.isprintable() and any(unicodedata.category(each) in ("Cc", "Cs") for each in text):
         raise ValueError(f"has a control character: {ascii(text)[:80]}")
     return text
 
