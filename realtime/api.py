@@ -12,6 +12,7 @@ from realtime.moment_definitions import MomentDefinition, moments, rewards
 from realtime.moments import MOMENTS, DecisionRequest, Id, Moment
 from realtime.offpolicy import ESTIMATORS, LoggedChoices, OffPolicy, evaluate, scores
 from realtime.outcomes import OutcomeReport, Outcomes, Status, family
+from realtime.pacing import Budget, Budgets, Pacing, Standing, by_hour
 from realtime.policies import POLICIES
 from realtime.policy import Fixed, Greedy, Learner, Policy, Uniform
 from realtime.ports import JournalReader, JournalWriter, OnlineStore, Position, Room, Snapshots
@@ -48,6 +49,8 @@ __all__ = [
     "Allowed",
     "Answer",
     "Apprentice",
+    "Budget",
+    "Budgets",
     "Choice",
     "Decider",
     "DecisionIds",
@@ -72,6 +75,7 @@ __all__ = [
     "Outcome",
     "OutcomeReport",
     "Outcomes",
+    "Pacing",
     "Policy",
     "Position",
     "Promoted",
@@ -85,12 +89,14 @@ __all__ = [
     "Shadowed",
     "Snapshots",
     "SquareCB",
+    "Standing",
     "Status",
     "Thompson",
     "Uniform",
     "Verdict",
     "anything",
     "as_logged",
+    "by_hour",
     "by_moment",
     "decision_of",
     "decode_decision",
