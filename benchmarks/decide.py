@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,8 @@ def in_process(size: int, seed: int) -> list[Line]:
                 times["raw"].append(ended - between)
     raw_p50 = float(np.quantile(times["raw"], 0.5))
     names = {
-        "moment": "ours: all steps, the moment's actions",
-        "given": "ours: all steps, actions in the call",
+        "moment": "ours",
+        "given": "ours: actions in the call",
         "raw": "Vowpal Wabbit: parse, predict, draw",
     }
     base = float(np.quantile(times["moment"], 0.5))
@@ -300,7 +301,11 @@ def workspace(root: Path) -> Path:
     (root / "catalog.yaml").write_text(
         'sources: {shop: {url: "parquet://data"}}\n'
         "entities: {user: {source: shop, table: users, key: uid}}\nfields: {}\n"
+        "events: {order: {source: shop, table: orders, user: uid, time: t, role: purchase, fields: {"
+        "amount: {column: total, type: decimal, role: amount}}}}\n"
     )
+    orders = pl.DataFrame({"uid": [1], "t": [datetime(2017, 10, 16, tzinfo=UTC)], "total": [1.0]})
+    orders.write_parquet(root / "data" / "orders.parquet")
     pl.DataFrame({"uid": [1, 2]}).write_parquet(root / "data" / "users.parquet")
     return root
 
@@ -383,8 +388,8 @@ def killed(kills: int, seed: int) -> list[Line]:
 
 CASE = Case(
     about=(
-        "Ten actions, twenty features of the user; all steps: idempotency, caps, budget price, SquareCB, "
-        "draw, journal (with the operating system before the answer), admission to LMDB. Over HTTP: "
+        "Ten actions of the moment, twenty features of the user; all steps: idempotency, caps, price, "
+        "SquareCB, draw, journal (with the system before the answer), admission to LMDB. Over HTTP: "
         "`growth serve`'s own app with one uvicorn worker, and an empty async route of a bare FastAPI app, "
         "turn by turn, best of three turns each; the load generator is a process of its own, "
         f"{CONNECTIONS} connections kept alive. "

@@ -26,10 +26,13 @@ from engine.http.services import Services
 from kernel.clock import instant
 from kernel.definitions import parse
 from kernel.errors import BadInput, Unavailable
+from kernel.learning import Action
 from realtime.api import NO_POLICY, Answer, DecisionRequest, OutcomeReport
 
 #: bytes in one request
 _MOST_BYTES = 8_000_000
+#: lists of actions that are remembered, and characters of each
+_KNOWN, _SHORT = 512, 10_000
 
 
 class DecisionAnswer(BaseModel):
@@ -59,9 +62,12 @@ class OutcomeAnswer(BaseModel):
 
 def realtime_routes(services: Services, metrics: Metrics) -> APIRouter:
     service, counters = services.realtime, dict[tuple[str, str, bool], Any]()
+    #: actions as they were sent → checked. Most calls offer what others did, and whoever remembers something
+    #: of an action knows it again by its identity
+    known: dict[str, tuple[Action, ...]] = {}
 
     def decided(raw: Any, key: str | None) -> bytes:
-        answer = service.decide(_with_key(_read(DecisionRequest, raw), key))
+        answer = service.decide(_with_key(_read(DecisionRequest, raw, known), key))
         seen = (answer.moment, answer.policy.partition("@")[0], answer.degraded)
         if seen not in counters:  # looking up labels costs more than counting
             chosen_by = "none" if seen[1] == NO_POLICY else seen[1]
@@ -150,10 +156,19 @@ async def _body(receive: Receive) -> bytes:
     return parts
 
 
-def _read(model: type[Any], raw: bytes) -> Any:
+def _read(model: type[Any], raw: bytes, known: dict[str, tuple[Action, ...]] | None = None) -> Any:
     """Text as Python reads JSON: a lone surrogate is a character to complain of, not an end of it all."""
     try:
-        return model.model_validate(json.loads(raw))
+        body = json.loads(raw)
+        if known is None or not isinstance(body, dict) or not body.get("actions"):
+            return model.model_validate(body)
+        said = repr(body["actions"])
+        checked = model.model_validate({**body, "actions": known.get(said, body["actions"])})
+        if len(said) < _SHORT and said not in known:
+            if len(known) >= _KNOWN:
+                known.clear()
+            known[said] = checked.actions
+        return checked
     except ValidationError as error:
         told = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
         raise RequestValidationError(told) from None
