@@ -61,22 +61,30 @@ def context(chance: random.Random) -> dict[str, str | float]:
     return words | {f"n{each}": round(chance.random(), 3) for each in range(10)}
 
 
-def desk(folder: Path, policy: SquareCB, flush: bool = False) -> Decider:
-    store = LmdbOnlineStore(
-        folder / "online", keep=86_400 * _SECOND, hold=31 * 86_400 * _SECOND, idle=1800 * _SECOND
+@contextmanager
+def desk(folder: Path, policy: SquareCB) -> Iterator[tuple[Decider, LmdbOnlineStore]]:
+    day = 86_400 * _SECOND
+    store = LmdbOnlineStore(folder / "online", keep=day, hold=31 * day, idle=1800 * _SECOND)
+    store.ready()
+    journal = FileJournalWriter(folder / "journal", "w0")
+    moment = Moment(default=Action(id="usual"), actions=ACTIONS)
+    yield (
+        Decider(
+            policy=lambda: policy,
+            store=store,
+            journal=journal,
+            ids=DecisionIds(b"0123456789abcdef"),
+            clock=SystemClock(),
+            seed=1,
+            prices=lambda: {"coupons": 0.3},
+            moments=lambda: {"exit": moment},
+            rooms=rooms_of(CAPS),
+            spend=lambda *_: True,
+        ),
+        store,
     )
-    return Decider(
-        policy=lambda: policy,
-        store=store,
-        journal=FileJournalWriter(folder / "journal", "w0"),
-        ids=DecisionIds(b"0123456789abcdef"),
-        clock=SystemClock(),
-        seed=1,
-        prices=lambda: {"coupons": 0.3},
-        moments=lambda: {"exit": Moment(default=Action(id="usual"), actions=ACTIONS)},
-        rooms=rooms_of(CAPS),
-        spend=lambda *_: True,
-    )
+    store.close()
+    journal.close()
 
 
 def learned(seed: int) -> SquareCB:
@@ -106,8 +114,7 @@ def in_process(size: int, seed: int) -> list[Line]:
     chance, policy = random.Random(seed), learned(seed)  # noqa: S311  a benchmark's
     raw = Raw(chance)
     times: dict[str, list[float]] = {"moment": [], "given": [], "raw": []}
-    with tempfile.TemporaryDirectory() as folder:
-        decider = desk(Path(folder), policy)
+    with tempfile.TemporaryDirectory() as folder, desk(Path(folder), policy) as (decider, _):
         for number in range(size):
             for how in ("moment", "given"):
                 request = asked(2 * number + (how == "given"), chance, how == "given")
@@ -323,9 +330,7 @@ def soak(size: int, seed: int) -> list[Line]:
     chance, policy = random.Random(seed), learned(seed)  # noqa: S311  a benchmark's
     times: list[float] = []
     resident: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
-        decider = desk(Path(folder), policy)
-        store: Any = decider._store
+    with tempfile.TemporaryDirectory() as folder, desk(Path(folder), policy) as (decider, store):
         begun = time.perf_counter()
         for number in range(size):
             request = asked(number, chance, given=False)
