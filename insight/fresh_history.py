@@ -11,8 +11,11 @@ import ibis
 import polars as pl
 
 from insight.catalog import Catalog
+from insight.sources.clickhouse import ClickHouseSource
 from insight.sources.duck import DuckSource
 from insight.sources.opening import open_source, table_version
+from insight.sources.postgres import PostgresSource
+from insight.sources.spark import SparkSource
 from insight.tables import event_lines
 from kernel.events import INSTANT
 
@@ -28,7 +31,7 @@ def read_lines(
     """Event → [user, at (microseconds since 1970), event_id where it has one, its fields]: lines after the
     event's instant (None: all). Raises Unavailable, BadInput.
 
-    DuckDB, and folders that it reads, get the ids as a table; other sources in lists of 500.
+    Sources get the ids as a table of one query; those that only Ibis opens in lists of 500.
     """
     found: dict[str, pl.DataFrame] = {}
     ids = pl.DataFrame({"user": list(asked)})
@@ -41,7 +44,7 @@ def read_lines(
             source, lines = opened[event.source], event_lines(catalog, name, event.fields)
             if since is not None:
                 lines = lines.filter(lines["at"] > ibis.literal(since))
-            if isinstance(source, DuckSource):
+            if isinstance(source, DuckSource | PostgresSource | ClickHouseSource | SparkSource):
                 kind = "int64" if ids["user"].dtype == pl.Int64 else "string"
                 table = ibis.table({"user": kind}, name=_ASKED)
                 mine = lines.filter(lines["user"].isin(table["user"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,8 +16,9 @@ import sqlglot.expressions as sge
 from ibis.backends.sql.datatypes import ClickHouseType
 from ibis.backends.sql.dialects import ClickHouse
 
-from insight.sources.dialects import compiled, to_sql
+from insight.sources.dialects import compiled
 from insight.sources.duck import DuckSource
+from insight.sources.given import with_ids
 from insight.sources.idle import Idle
 from insight.sources.source import Place, as_asked, needs, whole
 from kernel.errors import BadInput, GrowthError
@@ -88,8 +89,15 @@ class ClickHouseSource:
     def frame(self, expression: Any) -> pl.DataFrame:
         return whole(self.batches(expression), expression)
 
+    def frame_beside(self, expression: Any, given: dict[str, pa.Table]) -> pl.DataFrame:
+        """The same where some of the expression's tables, of one column of ids, are given here."""
+        return whole(self._answers(self._sql(expression, given), expression), expression)
+
     def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
-        with self._client() as client, client.query_arrow_stream(self._sql(expression)) as stream:
+        return self._answers(self._sql(expression), expression)
+
+    def _answers(self, sql: str, expression: Any) -> Iterator[pa.RecordBatch]:
+        with self._client() as client, client.query_arrow_stream(sql) as stream:
             for batch in stream:
                 yield as_asked(batch, expression)
 
@@ -119,11 +127,11 @@ class ClickHouseSource:
             _IDLE.give(self._key, self._open)
             self._open = None
 
-    def _sql(self, expression: Any) -> str:
-        if self._folder is None:
-            return to_sql(expression, "clickhouse", self.place.timezone)
-        query = compiled(expression, "clickhouse", self.place.timezone)
-        return str(query.transform(self._as_files).sql(dialect=ClickHouse))
+    def _sql(self, expression: Any, given: Mapping[str, pa.Table] | None = None) -> str:
+        query = with_ids(compiled(expression, "clickhouse", self.place.timezone), given or {}, "clickhouse")
+        if self._folder is not None:
+            query = query.transform(self._as_files)
+        return str(query.sql(dialect=ClickHouse))
 
     def _as_files(self, node: Any) -> Any:
         """Where a table is named: its files, naive times as the instants that they mean."""

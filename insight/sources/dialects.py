@@ -40,7 +40,12 @@ _YEARS = (1900, 2299)
 
 def to_sql(expression: Any, dialect: str, zone: str = "UTC") -> str:
     """An unbound expression in `duckdb`, `postgres`, `clickhouse` or `spark`; `zone`: of the session."""
-    return str(compiled(expression, dialect, zone).sql(dialect=_compiler(dialect, zone).dialect))
+    return written(compiled(expression, dialect, zone), dialect, zone)
+
+
+def written(query: Any, dialect: str, zone: str = "UTC") -> str:
+    """A tree of sqlglot as text."""
+    return str(query.sql(dialect=_compiler(dialect, zone).dialect))
 
 
 def compiled(expression: Any, dialect: str, zone: str = "UTC") -> Any:

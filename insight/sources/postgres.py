@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow as pa
 from ibis.backends.sql.datatypes import PostgresType
 
-from insight.sources.dialects import to_sql
+from insight.sources.dialects import compiled, to_sql, written
+from insight.sources.given import with_ids
 from insight.sources.idle import Idle
 from insight.sources.source import Place, as_asked, needs, whole
 from kernel.errors import GrowthError
@@ -56,9 +57,17 @@ class PostgresSource:
     def frame(self, expression: Any) -> pl.DataFrame:
         return whole(self.batches(expression), expression)
 
+    def frame_beside(self, expression: Any, given: dict[str, pa.Table]) -> pl.DataFrame:
+        """The same where some of the expression's tables, of one column of ids, are given here."""
+        query = with_ids(compiled(expression, "postgres"), given, "postgres")
+        return whole(self._answers(written(query, "postgres"), expression), expression)
+
     def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
+        return self._answers(to_sql(expression, "postgres"), expression)
+
+    def _answers(self, sql: str, expression: Any) -> Iterator[pa.RecordBatch]:
         with self._cursor() as cursor:
-            cursor.execute(to_sql(expression, "postgres"))
+            cursor.execute(sql)
             for batch in cursor.fetch_record_batch():
                 yield as_asked(batch, expression)
 

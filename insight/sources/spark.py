@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
@@ -16,8 +16,9 @@ import polars as pl
 import pyarrow as pa
 from ibis.formats.pyarrow import PyArrowType
 
-from insight.sources.dialects import to_sql
+from insight.sources.dialects import compiled, written
 from insight.sources.files import files_version, parts
+from insight.sources.given import with_ids
 from insight.sources.source import Place, as_asked, whole
 from insight.sources.spark_session import spark_session
 from kernel.errors import GrowthError
@@ -78,6 +79,12 @@ class SparkSource:
             found = self._asked(expression).toArrow().to_batches()
         return whole((as_asked(each, expression) for each in found), expression)
 
+    def frame_beside(self, expression: Any, given: dict[str, pa.Table]) -> pl.DataFrame:
+        """The same where some of the expression's tables, of one column of ids, are given here."""
+        with self._translated():
+            found = self._asked(expression, given).toArrow().to_batches()
+        return whole((as_asked(each, expression) for each in found), expression)
+
     def batches(self, expression: Any) -> Iterator[pa.RecordBatch]:
         """As they come from the workers: in any order, also where the expression has one."""
         with self._translated():
@@ -105,12 +112,14 @@ class SparkSource:
         """The session stays: it takes seconds to start, and others of this process share it."""
         self._viewed.clear()
 
-    def _asked(self, expression: Any) -> Any:
-        for table in {each.name for each in expression.op().find(ops.UnboundTable)} - self._viewed:
+    def _asked(self, expression: Any, given: Mapping[str, pa.Table] | None = None) -> Any:
+        named = {each.name for each in expression.op().find(ops.UnboundTable)} - set(given or {})
+        for table in named - self._viewed:
             if self.folder:
                 self._table(table, f"sources.{self.place.name}").createOrReplaceTempView(_quoted(table))
                 self._viewed.add(table)
-        return self._session.sql(to_sql(expression, "spark"))
+        query = with_ids(compiled(expression, "spark"), given or {}, "spark")
+        return self._session.sql(written(query, "spark"))
 
     def _table(self, table: str, field: str) -> Any:
         """The table as Spark's frame; its columns are inferred once a version. Raises NotFound."""

@@ -21,6 +21,7 @@ import polars as pl
 import pytest
 
 from insight.api import Catalog, Population, check_catalog, parse_catalog, parse_condition
+from insight.fresh_history import read_lines
 from insight.sources.clickhouse import _IDLE
 from insight.sources.opening import open_source, table_version, unbound_table
 from insight.sources.spark_session import close_session
@@ -204,11 +205,24 @@ def test_a_source_keeps_its_promises(engine: Engine) -> None:
     """All of them on one engine: opening one, and Spark's least question, are what takes the time."""
     assert check_catalog(engine.catalog) == []
     _text_is_text(engine)
+    _many_users_are_asked_at_once(engine)
     _numbers_are_numbers(engine)
     _the_same_sample(engine)
     _pieces_are_the_whole(engine)
     _wrong_names_are_named(engine)
     _a_write_is_noticed(engine)
+
+
+def _many_users_are_asked_at_once(engine: Engine) -> None:
+    """By number and by hostile words, beside thousands who are not there."""
+    found = read_lines(engine.catalog, {"seen": None}, [0, 2, 2**62, -1, *range(1000, 4000)])["seen"]
+    assert sorted(found["word"]) == sorted(PEOPLE.filter(pl.col("team") != 1)["word"])
+    raw = engine.catalog.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    raw["entities"]["user"]["key"] = raw["events"]["seen"]["user"] = "word"
+    by_word = parse_catalog(raw, folder=engine.folder)
+    some = [*WORDS[::2], "\0", *(f"w{i}'" for i in range(3_000))]
+    found = read_lines(by_word, {"seen": AT.replace(microsecond=4)}, some)["seen"]
+    assert sorted(found["user"]) == sorted(WORDS[6::2])
 
 
 def _text_is_text(engine: Engine) -> None:
