@@ -30,6 +30,7 @@ from insight.conditions import (
     InGroup,
     Leaf,
     Linked,
+    LinkedFields,
     Not,
     branches,
     ends,
@@ -174,7 +175,7 @@ class Population:
         known = self._known(plan)
         # a circle reaches outside any sample, and Elasticsearch draws none
         whole = is_elastic(self.catalog, self.catalog.entity.source) or any(
-            isinstance(node, Linked)
+            isinstance(node, Linked | LinkedFields)
             for each in (plan.condition, *plan.below.values())
             for node in parents_first(each)
         )
