@@ -26,7 +26,7 @@ from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
 from models.api import Experiment, Holdout, check_experiments
 from planner.api import Resources
-from realtime.api import MomentDefinition, RewardRule, rewards
+from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
 
@@ -47,6 +47,7 @@ KINDS: dict[str, type[Definition]] = {
     "experiment": Experiment,
     "holdout": Holdout,
     "moment": MomentDefinition,
+    "budget": BudgetDefinition,
 }
 Kind = TypeVar("Kind", bound=Definition)
 

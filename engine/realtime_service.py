@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from pydantic_core import from_json
 
 from engine.audience_service import AudienceService
+from engine.consent import Consent
+from engine.day_pacing import DayPacing
 from engine.live import LivePolicy
 from engine.policies import reward_rules
 from engine.prices import prices
@@ -23,6 +25,7 @@ from kernel.contact import Cap
 from kernel.errors import BadInput, GrowthError, Unavailable
 from realtime.api import (
     Answer,
+    BudgetDefinition,
     Decider,
     DecisionIds,
     DecisionRequest,
@@ -77,6 +80,7 @@ class RealTimeService:
         self.apart = "://" in url
         self._lock, self._ended = Lock(), Event()
         self._opened = False
+        self._pacing: DayPacing | None = None
         self._keeper: Thread | None = None
         #: why what is decided by is not kept up to date; empty when it is
         self.trouble = ""
@@ -131,19 +135,29 @@ class RealTimeService:
 
     def _open(self) -> None:
         space, settings = self._space, self._space.settings
+        self._consent = Consent(space)
         self._live = LivePolicy(space.snapshots)
         self._live.refresh()
         self._look()
         longest = max(rule.delay for rule in self._scene.rules.values())
         self._store = open_store(space, max(KEEP, longest + KEEP))
+        pacing = self._pacing = DayPacing(space, self._store)
+        self._look()
+        ids = DecisionIds(bytes.fromhex(space.tombstones.mark("\0ids of decisions")))
+
+        def spent_again(resource: str, amount: float, decision_id: str) -> bool:
+            decided = ids.opened(decision_id)
+            return (
+                decided is None or decided[0] < pacing.opened() or pacing.spend(resource, amount, decision_id)
+            )
+
         if self._store.anew:
             since = micros(space.clock.now()) - max(KEEP, HOLD) // _MICROSECOND
-            told = retell(FileJournalReader(space.journal), self._store, since)
+            told = retell(FileJournalReader(space.journal), self._store, since, spent_again)
             _log.info("what is shared was told again by %d records of the journals", told)
             self._store.ready()
         self._journal = _journal(space)
         self._flusher: GroupCommit[None, None] = GroupCommit(self._flush)
-        ids = DecisionIds(bytes.fromhex(space.tombstones.mark("\0ids of decisions")))
         self._decider = Decider(
             policy=self._live.current,
             store=self._store,
@@ -151,10 +165,12 @@ class RealTimeService:
             ids=ids,
             clock=space.clock,
             seed=settings.seed,
-            prices=lambda: self._scene.prices,
+            prices=lambda: pacing.prices(self._scene.prices),
+            spend=pacing.spend,
             moments=lambda: self._scene.moments,
             rooms=lambda channel: self._scene.rooms(channel),
             member=self._is_member,
+            allowed=self._consent.allowed,
             forgotten=self._forgotten,
         )
         self._outcomes = Outcomes(
@@ -190,6 +206,8 @@ class RealTimeService:
             moments=moments(definitions.of(MomentDefinition)),
             gone=space.tombstones.marks(),
         )
+        if self._pacing is not None:
+            self._pacing.look(definitions.of(BudgetDefinition), self._scene.prices)
 
     def _serve_groups(self) -> None:
         """Those that moments are for can be asked from then on."""
@@ -208,8 +226,10 @@ class RealTimeService:
 
     def _keep(self) -> None:
         looked = monotonic()
+        self._consent.refresh()
         while not self._ended.wait(_ROUND):
             try:
+                self._consent.refresh()
                 asked = self._journal.asked_to_roll()
                 if monotonic() - looked >= _LOOK or asked:
                     self._look()

@@ -1,6 +1,7 @@
 """The door of the room: what now, and what came of it."""
 
 from realtime.apprentice import Agreement, Apprentice
+from realtime.budget_definitions import BudgetDefinition, budgets
 from realtime.choosing import NO_POLICY, Allowed, anything
 from realtime.decider import Answer, Decider, rooms_of
 from realtime.decision_ids import DecisionIds
@@ -50,6 +51,7 @@ __all__ = [
     "Answer",
     "Apprentice",
     "Budget",
+    "BudgetDefinition",
     "Budgets",
     "Choice",
     "Decider",
@@ -96,6 +98,7 @@ __all__ = [
     "Verdict",
     "anything",
     "as_logged",
+    "budgets",
     "by_hour",
     "by_moment",
     "decision_of",
