@@ -45,9 +45,9 @@ class LmdbOnlineStore:
         self._keep, self._hold, self._idle = keep, hold, idle
         boot = boot or (_BOOT.read_text().strip() if _BOOT.exists() else "")
         self._told, self._boot = folder / "boot", boot
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (folder / "lock").open("a")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / "lock").open("a")
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             #: nothing is known: it was never there, or the machine went down since. Nobody else can open it
             #: until `ready` says that it was told again
@@ -60,6 +60,7 @@ class LmdbOnlineStore:
             )  # fmt: skip
             self.env.reader_check()  # of processes that were killed
         except (lmdb.Error, OSError) as error:
+            self._lock.close()
             raise Unavailable(f"the online store does not open: {error}") from error
         if not self.anew:
             self._lock.close()
