@@ -8,6 +8,10 @@ asked: a feature has moved when the two samples differ by more than chance (Pear
 bins, with the false discoveries among all features and days held to `fdr`, Benjamini & Hochberg 1995) *and*
 the index is above `least`, the smallest move that matters: 0.04 is a fifth of a standard deviation. The
 index's own null threshold stands beside it.
+
+Bins see order only. A number with a few heavy values (orders per week of a growing record, say) changes bins
+altogether when those values change in their third digit. So of a number the distance itself must matter too:
+Wasserstein's, the mean way that a value has gone, above √least spreads; or as many must have gone missing.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.stats import chi2
+from scipy.stats import chi2, wasserstein_distance
 
 from kernel.errors import BadInput
 
@@ -37,8 +41,8 @@ class FeatureDrift:
     """Every feature on every day against the reference."""
 
     #: day (or None), feature, rows, psi, threshold (of psi, without drift, at `fdr` for one feature),
-    #: p, q (adjusted for all rows of this frame), moved, shift (of the mean, in the reference's standard
-    #: deviations; None for labels), missing, missing_before
+    #: p, q (adjusted for all rows of this frame), moved, shift (of the mean) and distance (Wasserstein's),
+    #: both in the reference's spreads and None for labels, psi_missing, missing, missing_before
     rows: pl.DataFrame
     #: expected part of false alarms among alarms
     fdr: float
@@ -92,7 +96,8 @@ def feature_drift(
             rows.append({"day": at, "feature": feature, "rows": len(series), **_compared(old, series, fdr)})
     frame = pl.DataFrame(rows, infer_schema_length=None).sort("day", "feature", nulls_last=False)
     q = pl.Series("q", false_discovery(frame["p"].to_numpy()))
-    moved = (pl.col("q") <= fdr) & (pl.col("psi") >= least)
+    far = pl.col("distance").is_null() | (pl.col("distance") >= least**0.5) | (pl.col("psi_missing") >= least)
+    moved = (pl.col("q") <= fdr) & (pl.col("psi") >= least) & far
     return FeatureDrift(rows=frame.with_columns(q).with_columns(moved=moved), fdr=fdr, least=least)
 
 
@@ -124,20 +129,35 @@ def _comparable(feature: str, *frames: pl.DataFrame) -> list[pl.Series]:
 def _compared(old: pl.Series, new: pl.Series, alpha: float) -> dict[str, Any]:
     before, after = _merged(*(_numbers(old, new) if old.dtype == pl.Float64 else _labels(old, new)))
     n, m = len(new), len(old)
-    known = None if old.dtype != pl.Float64 else (old.mean(), old.std(), new.mean())
-    shift = None
-    if known is not None and all(each is not None for each in known):
-        mean, spread, now = (float(str(each)) for each in known)
-        shift = (now - mean) / spread if spread > 0 else None
-    found: dict[str, Any] = {
+    shift, distance = _gone(old, new) if old.dtype == pl.Float64 else (None, None)
+    absent = [
+        np.array([float(each.null_count()), float(each.len() - each.null_count())]) for each in (old, new)
+    ]
+    return {
         "psi": _psi(before, after),
         "threshold": null_threshold(n, m, len(before), alpha),
         "p": _chi_squared(before, after),
         "shift": shift,
+        "distance": distance,
+        "psi_missing": _psi(absent[0], absent[1]),
         "missing": new.null_count() / n,
         "missing_before": old.null_count() / m,
     }
-    return found
+
+
+def _gone(old: pl.Series, new: pl.Series) -> tuple[float | None, float | None]:
+    """Shift of the mean and Wasserstein distance in spreads of the reference: its standard deviation, or by
+    quartiles where those say less (a few huge values make any move look small)."""
+    before, after = old.drop_nulls().to_numpy(), new.drop_nulls().to_numpy()
+    if not (len(before) and len(after)):
+        return None, None
+    low, high = np.quantile(before, [0.25, 0.75])
+    spread = float(before.std())
+    spread = min(spread, float(high - low) / 1.349) if high > low else spread
+    way = float(wasserstein_distance(before, after))
+    if not spread:  # it was constant: any move is endless, none is none
+        return (None, None) if way else (0.0, 0.0)
+    return float(after.mean() - before.mean()) / spread, way / spread
 
 
 def _numbers(old: pl.Series, new: pl.Series) -> tuple[Floats, Floats]:

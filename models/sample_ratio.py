@@ -2,7 +2,7 @@
 
 At one look: Pearson's chi-squared. At every look: the Dirichlet mixture of multinomials (Lindon & Malek
 2022), whose odds against the declared shares exceed 1/α at any look with probability α at most, exactly, for
-any number of looks. Its prior is centred on the declared shares with `_CONCENTRATION` users' weight.
+any number of looks. Its priors are centred on the declared shares with the weight of `CONCENTRATIONS` users.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import gammaln, logsumexp
 from scipy.stats import chi2
 
 from kernel.errors import BadInput
@@ -22,8 +22,9 @@ from kernel.errors import BadInput
 Floats = NDArray[np.float64]
 #: an experiment whose counts are this unlikely is not to be read: one false alarm in a thousand
 ALPHA = 0.001
-#: small imbalances of many users are found about as soon as with more, large ones of few users sooner
-_CONCENTRATION = 1000.0
+#: weights of the prior: the least finds a broken split among the first hundred users, the most one of a
+#: percent among a hundred thousand; each has an equal part of the odds
+CONCENTRATIONS = np.array([10.0, 100.0, 1000.0, 10_000.0])
 #: what to look at (after the taxonomy of Fabijan et al. 2019)
 CAUSES = (
     "is a user counted when bucketed in one variant, but when exposed in another?",
@@ -109,12 +110,13 @@ def chi_squared_p(counts: Floats, theta: Floats) -> Any:
 
 def sequential_p(running: Floats, theta: Floats) -> Floats:
     """Running counts (… × looks × k) against shares (k): p-values at each look, good for all looks so far."""
-    prior = _CONCENTRATION * theta
-    log_odds = (
-        gammaln(_CONCENTRATION)
-        - gammaln(_CONCENTRATION + running.sum(axis=-1))
-        + (gammaln(prior + running) - gammaln(prior) - running * np.log(theta)).sum(axis=-1)
-    )
+    users = running.sum(axis=-1)
+    odds = []
+    for weight in CONCENTRATIONS:
+        prior = weight * theta
+        drawn = (gammaln(prior + running) - gammaln(prior) - running * np.log(theta)).sum(axis=-1)
+        odds.append(gammaln(weight) - gammaln(weight + users) + drawn)
+    log_odds = logsumexp(odds, axis=0) - np.log(len(odds))
     return np.asarray(np.exp(-np.maximum.accumulate(np.maximum(log_odds, 0.0), axis=-1)))
 
 

@@ -161,7 +161,7 @@ def add_to(app: typer.Typer) -> None:
             say(f"nothing has moved: {looks:,} looks, no index above {found.least:g} and above chance")
             return
         table = Table("day", "feature", box=None, pad_edge=False)
-        for head in ("psi", "by chance", "shift in sd", "missing", "was"):
+        for head in ("psi", "by chance", "shift", "missing", "was"):
             table.add_column(head, justify="right")
         for row in found.moved.head(_SHOWN).iter_rows(named=True):
             shift = "" if row["shift"] is None else f"{row['shift']:+.2f}"
@@ -174,17 +174,16 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _show(found: Readout) -> None:
-    table = Table("variant", "metric", box=None, pad_edge=False)
+    table = Table("variant: metric", box=None, pad_edge=False)
     several = len(found.ratios) > 1
-    for head in ("users", "mean", "holdout's", "added a user", "at every look", "p", "in all", "finding"):
-        table.add_column(head, justify="right")
+    for head in ("users", "holdout", "added", "at every look", "in all", "finding"):
+        table.add_column(head, justify="right", no_wrap=True)
     for line in found.lines:
+        name = f"{line.variant}: {line.metric}{' *' if line.decides else ''}"
         table.add_row(
-            f"{line.subject}: {line.variant}" if several else line.variant,
-            f"{line.metric} *" if line.decides else line.metric,
-            f"{line.users:,}", _number(line.mean), _number(line.mean_holdout),
-            "" if line.always is None else _number(line.always.mean), _range(line.always),
-            "" if line.p_always is None else f"{line.p_always:.3g}", _range(line.total), line.finding,
+            f"{line.subject}, {name}" if several else name, f"{line.users:,}", _number(line.mean_holdout),
+            "" if line.always is None else _number(line.always.mean), _range(line.always), _range(line.total),
+            line.finding,
         )  # fmt: skip
     show(table)
     say(
@@ -202,8 +201,10 @@ def _show(found: Readout) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.4g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _range(value: Interval | None) -> str:
-    return "" if value is None else f"{value.low:,.4g} … {value.high:,.4g}"
+    return "" if value is None else f"{_number(value.low)} … {_number(value.high)}"
