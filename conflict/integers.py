@@ -17,6 +17,7 @@ import numpy as np
 from conflict.apart import Apart
 from conflict.core import Core, bound_of_core, columns_of, core_of, whole_program
 from conflict.feasible import worth_of
+from conflict.filling import Filling
 from conflict.greedy import greedy
 from conflict.grid import step_of
 from conflict.improve import Improver
@@ -129,6 +130,9 @@ def search(
     """
     problem = best.problem
     point = Box(at=prices, low=prices, high=prices)
+    filling = Filling.of(problem, prices, seed)
+    if filling is not None and best.offer(filling.search(best.chosen, 0.0, end)):
+        start = best.chosen
     core = _columns(problem, point, max(_COLUMNS, _EACH * problem.rules.limits), start)
     method["integers"] = "pairs of changes, neighbourhoods and branch and cut around the prices"
     method["core"] = core.value.size
@@ -154,7 +158,14 @@ def search(
             best.offer(greedy(problem, adjusted, np.zeros(problem.size, np.bool_)))
     priced = bound_of(problem.rules, prices, worth(problem, prices), problem.elsewhere)
     beside = _Beside(
-        best=best, improver=improver, point=point, priced=priced, end=end, gap=gap, method=method
+        best=best,
+        improver=improver,
+        point=point,
+        priced=priced,
+        end=end,
+        gap=gap,
+        method=method,
+        filling=filling,
     )
     try:
         beside.go()
@@ -174,6 +185,8 @@ class _Beside:
     end: float
     gap: float
     method: dict[str, object]
+    #: None where limits cannot be filled one after the other
+    filling: Filling | None
     #: columns of the next core, and seconds that it gets
     size: int = _CORE
     seconds: float = _FIRST
@@ -202,12 +215,22 @@ class _Beside:
                 self._take(job, self.apart.answer())
 
     def _improve(self, turn: int) -> None:
+        if self.filling is not None:
+            turn, filled = divmod(turn, 2)
+            if filled:
+                self._fill(self.filling)
+                return
         if turn % 2 == 0:
             self.improver.roam(self.priced - self.best.objective)
         elif turn % 4 == 1:
             self.improver.look_around()
         else:
             self.improver.kick()
+
+    def _fill(self, filling: Filling) -> None:
+        found = filling.search(self.best.chosen, 0.99 * self.best.grid, self.end)
+        if found is not None and self.best.offer(found):
+            self.improver.start(_taken(self.improver.core, found))
 
     def _done(self) -> bool:
         self.best.asked()
@@ -316,6 +339,15 @@ class _Job:
         return _Job(
             program=whole_program(core), seconds=seconds, proof=proof, size=int(core.value.size), core=core
         )
+
+
+def _taken(core: Core, chosen: Mask) -> Ints:
+    """The columns of a core that a choice [n] takes, where a reply is one candidate or none."""
+    begin, end = core.rivals.starts[core.reply], core.rivals.starts[core.reply + 1]
+    owner = np.searchsorted(core.problem.starts, np.flatnonzero(chosen), side="right") - 1
+    idle = ~np.isin(core.owner, owner)
+    one = np.r_[core.rivals.members, 0][begin]
+    return np.flatnonzero(np.where(end > begin, chosen[one] & ~core.base[one], idle))
 
 
 def _columns(problem: Problem, point: Box, many: int, start: Mask | None) -> Core:
