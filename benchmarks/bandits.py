@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.offers import Floats, Offers
 from realtime.policy import Learner, Uniform
+from realtime.ridge import Ridge
 from realtime.thompson import Thompson
 from realtime.tokens import terms
 from realtime.vw import SquareCB
@@ -103,6 +104,17 @@ class Chooser:
         self._any = True
 
 
+class Floored:
+    """A peer that keeps a share of its decisions for exploring, as ours do."""
+
+    def __init__(self, peer: Chooser, log: Offers, epsilon: float) -> None:
+        self._peer, self._epsilon, self._even = peer, epsilon, 1 / len(log.actions)
+        self.learn = peer.learn
+
+    def chances(self, rows: Rows) -> Floats:
+        return (1 - self._epsilon) * self._peer.chances(rows) + self._epsilon * self._even
+
+
 def _mabwiser(policy: Any, log: Offers, seed: int) -> Chooser:
     peer = MAB(list(range(len(log.actions))), policy, seed=seed)
     started: list[bool] = []
@@ -127,8 +139,10 @@ def _contextualbandits(peer: Any, log: Offers) -> Chooser:
 
 #: name → what makes one for a log, with a seed; ours first
 CONTESTANTS: Mapping[str, Callable[[Offers, int], Contestant]] = {
-    "ours": lambda log, seed: Ours(SquareCB(), log),
-    "ours, floor of 1 %": lambda log, seed: Ours(SquareCB(epsilon=0.01), log),
+    "ours": lambda log, seed: Ours(Ridge(), log),
+    "ours, floor of 5 %": lambda log, seed: Ours(Ridge(epsilon=0.05), log),
+    "ours: SquareCB": lambda log, seed: Ours(SquareCB(), log),
+    "ours: SquareCB, floor of 1 %": lambda log, seed: Ours(SquareCB(epsilon=0.01), log),
     "ours: Thompson": lambda log, seed: Ours(Thompson(seed=seed), log),
     "ours: Thompson, floor of 1 %": lambda log, seed: Ours(Thompson(seed=seed, epsilon=0.01), log),
     "ours: uniform": lambda log, seed: Ours(Uniform(), log),
@@ -136,6 +150,12 @@ CONTESTANTS: Mapping[str, Callable[[Offers, int], Contestant]] = {
     "VW SquareCB": lambda log, seed: PlainVowpal("--squarecb --gamma_scale 10 --epsilon 0.05", log, seed),
     "MABWiser LinUCB": lambda log, seed: _mabwiser(LearningPolicy.LinUCB(alpha=1.0), log, seed),
     "MABWiser LinUCB 0.1": lambda log, seed: _mabwiser(LearningPolicy.LinUCB(alpha=0.1), log, seed),
+    "MABWiser LinUCB 0.1, floor of 1 %": lambda log, seed: Floored(
+        _mabwiser(LearningPolicy.LinUCB(alpha=0.1), log, seed), log, 0.01
+    ),
+    "MABWiser LinUCB 0.1, floor of 5 %": lambda log, seed: Floored(
+        _mabwiser(LearningPolicy.LinUCB(alpha=0.1), log, seed), log, 0.05
+    ),
     "MABWiser LinTS": lambda log, seed: _mabwiser(LearningPolicy.LinTS(alpha=1.0), log, seed),
     "MABWiser LinTS 0.1": lambda log, seed: _mabwiser(LearningPolicy.LinTS(alpha=0.1), log, seed),
     "contextualbandits LinUCB": lambda log, seed: _contextualbandits(

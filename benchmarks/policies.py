@@ -97,12 +97,14 @@ def _interval(values: Floats) -> str:
 
 CASE = Case(
     about=(
-        "Logs of offers drawn alike; ours is SquareCB. Net value = value of what came − cost of the offer, "
-        "by progressive SNIPS over five orders of the log, with the 95 % interval of their mean (it tells "
-        "what the order and the sampling of rows do, not whether other people would act alike). Hillstrom: "
-        "a visit is worth 1, a mail costs 0.06. Open Bandit: a click is worth 1. Seconds are of the "
-        "processor. Ours and Vowpal Wabbit keep 5 % for exploring, which the others do not, and which costs "
-        "them that part of the gain here. Defaults were chosen on other orders than these."
+        "Logs of offers drawn alike; ours is Ridge, with its defaults on every log. Net value = value of "
+        "what came − cost of the offer, by progressive SNIPS over five orders of the log, with the 95 % "
+        "interval of their mean (it tells what the order and the sampling of rows do, not whether other "
+        "people would act alike). Hillstrom: a visit is worth 1, a mail costs 0.06. Open Bandit: the "
+        "campaign `men`; a click is worth 1. Seconds are of the processor. Ours keeps 1 % for exploring, "
+        "SquareCB, Thompson and Vowpal Wabbit 5 %, MABWiser and contextualbandits nothing unless a floor is named; "
+        "exploring costs its part of the gain here, and buys what off-policy evaluation lives on. Defaults "
+        "were chosen on other orders than these."
     ),
     measure="net value",
     sizes=(20_000,),
