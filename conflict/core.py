@@ -143,7 +143,7 @@ def core_of(problem: Problem, box: Box, within: float = 0.0, base: Mask | None =
         found = replace(found, cut=found.cut + 1)
     mine = head[group[others]]
     total = _uses(problem, found.members, reply, lengths.size)
-    use = np.ascontiguousarray((total[others] - total[mine]).toarray().T)
+    use = (total[others] - total[mine]).toarray(order="F").T
     return Core(
         problem=problem,
         base=base,
@@ -200,7 +200,7 @@ def _heads(
     return head, known
 
 
-def relax(core: Core, box: Box) -> tuple[Floats, Mask, Floats] | None:
+def relax(core: Core, box: Box, seconds: float = 60.0) -> tuple[Floats, Mask, Floats] | None:
     """Prices inside the box at which the relaxed core is worth least, which press against its edges, [L], and
     how often each column is taken, [c]; None where the solver failed.
 
@@ -211,7 +211,7 @@ def relax(core: Core, box: Box) -> tuple[Floats, Mask, Floats] | None:
     low = np.where(box.low > 0, rules.at_most, rules.at_least)
     high = np.where(box.high < 0, rules.at_least, rules.at_most)
     program = program_of(core, low - core.used, high - core.used, box.high, -box.low, whole=False)
-    solved = solve(program, Solver.GLOP, seconds=60.0)
+    solved = solve(program, Solver.GLOP, seconds=seconds)
     if solved.answer is not Answer.OPTIMAL or solved.prices is None or solved.x is None:
         return None
     count = core.value.size

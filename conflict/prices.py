@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import minimize
 
 from conflict.alike import Sorts, dealt, sorts_of
 from conflict.core import Core, core_of, relax
+from conflict.descend import descend
 from conflict.newton import Newton
 from conflict.problem import Floats, Mask, Problem, Rules
 from conflict.reply import Box, Crowd, Here, Worth, worth
@@ -27,14 +27,20 @@ from conflict.reply import Box, Crowd, Here, Worth, worth
 _MANY, _MANY_EACH = 150, 150
 #: candidates of the first sample, at least; and how many for each limit
 _SAMPLE, _SAMPLE_LIMIT = 4_000, 60
-#: samples are no larger than half of this
-_LARGEST = 40_000_000
+#: samples are no larger than half of this; where ties are known, those still open are sampled next
+_LARGEST, _LARGEST_TIED = 40_000_000, 8_000_000
 #: each sample is so many times the last
 _GROWTH = 8
 #: most candidates whose replies go to the linear program
 _LINEAR = 6_000
 #: most columns of a program of sorts of users
 _SORTS = 30_000
+#: the same where each stands for so many replies at least: ties make such programs quick
+_SORTS_TIED, _ALIKE = 120_000, 3.0
+#: errors of a sample's prices that the next box reaches; among ties the first two, where prices jump
+_SURE, _SURE_TIED = 3.0, (6.0, 0.75)
+#: open candidates among ties from which on a sample of them says where to look
+_OPEN = 1_000_000
 #: typical prices from 0 within which the best are looked for, in samples and in the whole
 _FAR_SAMPLE, _FAR = 1e2, 1e5
 #: typical prices beyond which limits are asked whether they contradict each other
@@ -47,8 +53,6 @@ _SHRINKING = 0.7
 _LINEAR_BOX, _LINEAR_SAMPLE = 1.0, 8_000
 #: each nested box is so much smaller
 _SHRINK = 12.0
-#: passes of one descent
-_PASSES = 16
 #: nested boxes, at most
 _DEEPEST = 9
 #: steps after which a search for prices settles for what it has
@@ -73,6 +77,8 @@ class Prices:
     whole: Mask | None = None
     #: prices ran so far away that limits may contradict each other
     diverging: bool = False
+    #: replies that each column of the last program stood for
+    alike: float = 1.0
 
 
 def bound_of(rules: Rules, prices: Floats, at: Worth, elsewhere: float = 0.0) -> float:
@@ -103,22 +109,32 @@ def find_prices(
     if start is None:
         start = Prices(values=np.zeros(units.size), spread=2.0 * units, exact=False)
         size = first
-        while 2 * size < min(crowd.size, _LARGEST) and time.monotonic() < end:
+        while 2 * size < min(crowd.size, _largest(start)) and time.monotonic() < end:
             part = sample if size == first else crowd.sample(size, seed + size)
             found = settle(Here(problem=part), start, units, _FAR_SAMPLE, seed=seed, end=end, say=say)
             if (np.abs(found.values) > _STRANGE * units).any() and not trusting:
                 return replace(found, diverging=True)
-            moved = np.abs(found.values - start.values)
             if start.exact:
-                # the error of a sample's prices shrinks with the root of its size
-                scale = float(np.sqrt(np.sum((moved / units) ** 2) / max(1, units.size)))
-                spread = 3.0 * np.maximum(moved, scale * units) / np.sqrt(_GROWTH)
+                sure = _SURE_TIED[0] if found.alike >= _ALIKE else _SURE
+                spread = sure * _error(found.values, start.values, units)
             else:
                 spread = 0.3 * np.maximum(np.abs(found.values), 0.1 * units)
             start = replace(found, spread=spread, levels=(), taken=None, whole=None)
             say(f"prices of a sample of {part.size:,} candidates")
             size *= _GROWTH
     return settle(crowd, start, units, _FAR, seed=seed, end=end, say=say)
+
+
+def _largest(start: Prices) -> int:
+    return _LARGEST_TIED if start.alike >= _ALIKE else _LARGEST
+
+
+def _error(found: Floats, before: Floats, units: Floats) -> Floats:
+    """About how far off prices of a sample are, from those of one before, `_GROWTH` times smaller, [L]."""
+    # the error of a sample's prices shrinks with the root of its size
+    moved = np.abs(found - before)
+    scale = float(np.sqrt(np.sum((moved / units) ** 2) / max(1, units.size)))
+    return np.asarray(np.maximum(moved, scale * units) / np.sqrt(_GROWTH), np.float64)
 
 
 def _by_newton(
@@ -210,23 +226,31 @@ def settle(
     nest: list[tuple[Crowd, Box]] = [(crowd, Box(at=box.at, low=least, high=most))]
     best, exact, taken, whole = box.at, False, None, None
     last: tuple[Here, Box] | None = None
-    moved = 0
+    moved, alike, tied = 0, start.alike, start.alike >= _ALIKE
     for _ in range(_STEPS):
         if time.monotonic() >= end:
             break
         outer, held = nest[-1]
         box = Box(at=box.at, low=np.maximum(box.low, held.low), high=np.minimum(box.high, held.high))
+        if tied and len(nest) == 1:
+            # among ties a descent is slow and coarse; a narrower box is as good, from one that has room
+            half = (box.high - box.low) / 2
+            wide = _box(box.at, _SURE_TIED[0] / _SURE_TIED[1] * half, least, most) if moved else box
+            nest.append((Here(problem=outer.narrowed(wide)), wide))
+            box = box if moved else _guess(nest[-1][0], wide, units, far, alike, seed=seed + 1, end=end)
+            continue
         inner, shrink = outer.narrowed(box), _SHRINK
         if len(nest) == 1:
             last = (Here(problem=inner), box)
         near = float(np.sum((box.high - box.low) / units)) < _LINEAR_BOX * max(1, units.size)
-        tight = moved > 1 or (inner.size >= _SHRINKING * outer.size and near)
+        tight = tied or moved > 1 or (inner.size >= _SHRINKING * outer.size and near)
         sorts = _sorts(inner, box, _TIED if tight else _LINEAR)
         relaxed = relax(sorts[1].core, box) if sorts is not None else None
-        if relaxed is not None:
+        if relaxed is not None and sorts is not None:
             best, stuck, columns = relaxed
+            alike = sorts[0].value.size / max(1, columns.size)
         else:
-            best, stuck = _descend(inner, box)
+            best, stuck = descend(inner, box)
             stuck &= _edges(best, box, least, most)
             if stuck.any() and moved and near:
                 # where ties make the bound too edgy for a descent, a program on a sample is not misled
@@ -246,7 +270,9 @@ def settle(
             # the best lies outside: move there, wider, from the problem that still holds it
             half = np.where(stuck, 4.0 if moved < 4 else 12.0, 1.0) * (box.high - box.low) / 2
             box = _box(best, half, least, most)
-            while len(nest) > 1 and not _holds(nest[-1][1], box):
+            while len(nest) > 1 and not (
+                _holds(nest[-1][1], box) or (tied and not _edges(best, nest[-1][1], least, most).any())
+            ):
                 nest.pop()
             exact, moved = False, moved + 1
             continue
@@ -260,8 +286,25 @@ def settle(
         nest.append(last)
     levels = tuple((level.problem, held) for level, held in nest[1:] if isinstance(level, Here))
     return Prices(
-        values=best, spread=(box.high - box.low) / 2, exact=exact, levels=levels, taken=taken, whole=whole
-    )
+        values=best, spread=(box.high - box.low) / 2, exact=exact, levels=levels, taken=taken, whole=whole,
+        alike=alike,
+    )  # fmt: skip
+
+
+def _guess(
+    inner: Crowd, box: Box, units: Floats, ends: float, alike: float, *, seed: int, end: float
+) -> Box:  # fmt: skip
+    """Where among ties the best prices in a box probably are, by a sample of those open if they are many."""
+    far, close = _SURE_TIED
+    near, at = (box.high - box.low) / 2 * close / far, box.at
+    if inner.size > _OPEN:
+        part = inner.sample(inner.size // _GROWTH, seed)
+        told = Prices(values=at, spread=(box.high - box.low) / 2, exact=True, alike=alike)
+        found = settle(Here(problem=part), told, units, ends, seed=seed, end=end)
+        if found.exact:
+            near = np.minimum(near, close * _error(found.values, at, units))
+            at = found.values
+    return _box(at, near, box.low, box.high)
 
 
 def _sorts(inner: Problem, box: Box, most: int) -> tuple[Core, Sorts] | None:
@@ -272,7 +315,9 @@ def _sorts(inner: Problem, box: Box, most: int) -> tuple[Core, Sorts] | None:
     if core.rivals.cut:
         return None
     sorts = sorts_of(core)
-    return (core, sorts) if sorts.core.value.size <= _SORTS else None
+    columns = sorts.core.value.size
+    fits = columns <= _SORTS or (columns <= _SORTS_TIED and core.value.size >= _ALIKE * columns)
+    return (core, sorts) if fits else None
 
 
 def ends(rules: Rules, far: Floats) -> tuple[Floats, Floats]:
@@ -299,40 +344,3 @@ def _edges(at: Floats, box: Box, least: Floats, most: Floats) -> Mask:
 
 def _holds(outer: Box, inner: Box) -> bool:
     return bool((inner.low >= outer.low).all() and (inner.high <= outer.high).all())
-
-
-def _descend(problem: Problem, box: Box) -> tuple[Floats, Mask]:
-    """Prices of a lower bound within the box, and which would go on past its edge, [L].
-
-    Inside, both ends of a limit have a price ≥ 0 of their own.
-    """
-    rules = problem.rules
-    up, down = np.isfinite(rules.at_most), np.isfinite(rules.at_least)
-    limit = np.r_[np.flatnonzero(up), np.flatnonzero(down)]
-    sign = np.r_[np.ones(int(up.sum())), -np.ones(int(down.sum()))]
-    room = np.r_[rules.at_most[up], -rules.at_least[down]]
-    half = np.maximum((box.high - box.low)[limit] / 2, 1e-300)
-    low = np.r_[np.maximum(box.low[up], 0), np.maximum(-box.high[down], 0)]
-    high = np.r_[np.maximum(box.high[up], 0), np.maximum(-box.low[down], 0)]
-    high = np.maximum(low, high)
-    at = np.clip(np.r_[np.maximum(box.at[up], 0), np.maximum(-box.at[down], 0)], low, high)
-    scale = 0.0
-
-    def value(z: Floats) -> tuple[float, Floats]:
-        nonlocal scale
-        side = z * half
-        prices = np.bincount(limit, weights=sign * side, minlength=rules.limits).astype(np.float64)
-        here = worth(problem, prices)
-        slope = (room - sign * here.use[limit]) * half
-        if not scale:
-            scale = float(np.max(np.abs(slope))) or 1.0
-        return (here.net + float(side @ room)) / scale, slope / scale
-
-    found = minimize(
-        value, at / half, jac=True, method="L-BFGS-B", bounds=list(zip(low / half, high / half, strict=True)),
-        options={"maxfun": _PASSES, "maxcor": 20, "ftol": 1e-14, "gtol": 1e-7},
-    )  # fmt: skip
-    prices = np.bincount(limit, weights=sign * found.x * half, minlength=rules.limits).astype(np.float64)
-    use = worth(problem, prices).use
-    rising = np.where(prices >= 0, rules.at_most - use, rules.at_least - use) > 0
-    return prices, np.where(prices > box.at, ~rising, rising).astype(np.bool_)
