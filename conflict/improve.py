@@ -3,7 +3,8 @@
 Four ways: the best pair of changes, again and again; the same after a few random changes; single changes that
 may pass limits for a while; and branch and cut over some hundred columns with all others held (large
 neighbourhood search, Shaw, 1998), drawn either at random or so that only a few limits are touched, where few
-dimensions have to fit.
+dimensions have to fit. Under very many limits: what a linear program takes whole, then up to four changes at
+one limit after the other, also after a random one. All ways share their state, so they stand in one file.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from conflict import pairs, swaps
-from conflict.core import Core, columns_of, whole_program
+from conflict import fours, pairs, swaps
+from conflict.core import Core, columns_of, relax, whole_program
 from conflict.problem import Floats, Ints, Mask
 from conflict.programs import Answer, Solver, solve
+from conflict.reply import Box
 from conflict.roam import roam
 
 #: steps of one descent, from a start and from a kick
@@ -32,6 +34,13 @@ _FIRST, _LEAST, _MOST = 150, 40, 600
 _WIDE = 200_000
 #: columns of one limit among which pairs are looked for at a time, and in a round of random changes
 _AT_LIMIT, _SHAKEN = 120, 40
+#: columns of one limit of which up to four change at a time, and in a round of forced changes
+_FOURS, _FORCED = 120, 60
+#: part of what a round of fours has gained at best that the next shall gain; limits of one call
+_WORTHWHILE, _AT_ONCE = 0.02, 20
+#: part of the time left that a linear program over the core may take, and how far prices may move in it,
+#: as part of themselves and of typical ones
+_RELAXING, _MOVING = 0.3, (0.5, 0.001)
 #: typical prices that passing one of very many limits costs at first
 _GENTLE = 3.0
 #: seconds that a pair takes, about
@@ -77,6 +86,9 @@ class Improver:
             # where many limits are passed a little at first, each is drawn in at no more than it is worth
             self.dear = np.where(self.hard, _GENTLE * units, self.rules.penalty)
         self.prices, self.units = prices, units
+        #: who touches each limit, those that lose least first
+        limit = np.repeat(np.arange(self.rules.limits), np.diff(self.firsts))
+        self.near: Ints = self.members[np.lexsort((core.losses[self.members], limit))]
         self.rng = np.random.default_rng(seed)
         self.rounds, self.size = 1, _FIRST
         #: where roaming has come to
@@ -94,7 +106,30 @@ class Improver:
         """Go on from these columns and the best pairs, if that is better."""
         taken = np.full(self.taken.size, -1)
         taken[self.owner[columns]] = columns
+        if self.dense is None and not columns.size:
+            self._round()
         self._descend(taken)
+
+    def _round(self) -> None:
+        """Under very many limits: what the relaxed core takes whole, and up to four changes at each limit."""
+        wide = _MOVING[0] * np.abs(self.prices) + _MOVING[1] * self.units
+        least = np.where(np.isfinite(self.rules.at_least), -np.inf, 0.0)
+        most = np.where(np.isfinite(self.rules.at_most), np.inf, 0.0)
+        box = Box(
+            at=self.prices,
+            low=np.maximum(self.prices - wide, least),
+            high=np.minimum(self.prices + wide, most),
+        )
+        left = min(self.end - time.monotonic(), 1e6)
+        relaxed = relax(self.core, box, seconds=_RELAXING * left) if self.owner.size else None
+        if relaxed is None:
+            return
+        whole = np.flatnonzero(relaxed[2] > 1 - 1e-6)
+        taken = np.full(self.taken.size, -1)
+        taken[self.owner[whole]] = whole
+        self._fill(taken)
+        if self._score(taken) > self._score(self.taken):
+            self.taken = taken
 
     def kick(self) -> None:
         """The best after some random kicks."""
@@ -104,7 +139,10 @@ class Improver:
         began = time.monotonic()
         self.seed += 1
         if self.dense is None:
-            self._shake()
+            if self._passed(self.taken):
+                self._shake()
+            else:
+                self._force()
             return
         # a step looks at all pairs
         steps = max(3, int(_KICK_STEPS * min(1.0, (_PAIRED / self.owner.size) ** 2)))
@@ -128,6 +166,10 @@ class Improver:
         """
         if not self.owner.size:
             time.sleep(_SLICE)
+            return
+        if self.dense is None:
+            # a thousand brims are too many to swing about
+            self.kick()
             return
         end = min(time.monotonic() + _SLICE, self.end)
         while time.monotonic() < end:
@@ -223,10 +265,14 @@ class Improver:
     def _descend(self, taken: Ints) -> None:
         """The best pairs from `taken`; kept if better than what is taken now."""
         for _ in range(4 if self.owner.size else 0):
-            if self.dense is None or self.owner.size > _PAIRED:
-                self._sweep(taken)
             if self.dense is not None:
+                if self.owner.size > _PAIRED:
+                    self._sweep(taken)
                 self._pairs(self.dense, taken)
+            else:
+                if self._passed(taken):
+                    self._sweep(taken)
+                self._fill(taken)
             over = self._over(taken)
             if not (over[self.hard] > 1e-9).any() or time.monotonic() >= self.end:
                 break
@@ -270,6 +316,45 @@ class Improver:
         self.rounds = int(np.clip(self.rounds * _SLICE / max(took, 1e-3), 1, 2 * self.rounds))
         if self._score(taken) > self._score(self.taken):
             self.taken = taken
+
+    def _fill(self, taken: Ints) -> None:
+        """Up to four changes at each limit that binds, until they gain little; in slices of time."""
+        gained, most, binding = np.inf, 0.0, self._binding()
+        while gained > _WORTHWHILE * most and time.monotonic() < self.end:
+            gained = 0.0
+            for some in np.array_split(self.rng.permutation(binding), max(1, binding.size // _AT_ONCE)):
+                if time.monotonic() >= self.end:
+                    return
+                gained += fours.fill(some, *self._at_limits(taken, _FOURS))
+            most = max(most, gained)
+
+    def _force(self) -> None:
+        """Random changes, and up to four at each limit that they touch."""
+        began, binding = time.monotonic(), self._binding()
+        self.seed += 1
+        taken = self.taken.copy()
+        if binding.size:
+            fours.force(binding, *self._at_limits(taken, _FORCED, self.rounds, self.seed))
+        took = time.monotonic() - began
+        self.rounds = int(np.clip(self.rounds * _SLICE / max(took, 1e-3), 1, 2 * self.rounds))
+        if self._score(taken) > self._score(self.taken):
+            self.taken = taken
+
+    def _passed(self, taken: Ints) -> bool:
+        """Whether a limit is passed that may not be."""
+        return bool((self._over(taken)[self.hard] > 1e-9).any())
+
+    def _binding(self) -> Ints:
+        return np.flatnonzero((self.prices != 0) & (np.diff(self.firsts) > 0))
+
+    def _at_limits(self, taken: Ints, wide: int, *more: int) -> tuple[object, ...]:
+        """What the kernels of four changes work on; limits passed at a price may stay so."""
+        starts, rows, amounts, value, owner, _, use, low, high, _ = self._state(taken)
+        soft = ~self.hard
+        low, high = np.where(soft, np.minimum(low, use), low), np.where(soft, np.maximum(high, use), high)
+        sides = np.where(self.prices < 0, -1.0, 1.0)
+        columns = (starts, rows, amounts, value, owner)
+        return sides, *more, wide, self.firsts, self.near, *columns, taken, use, low, high
 
     def _state(self, taken: Ints) -> tuple[Floats | Ints, ...]:
         """What the kernels of pairs at limits work on."""
