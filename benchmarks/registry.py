@@ -9,6 +9,7 @@ from benchmarks import (
     cells,
     decide,
     files,
+    fresh,
     gap,
     learning,
     limits,
@@ -24,6 +25,7 @@ from benchmarks import (
     seeds,
     sequence,
     spark,
+    uplift,
     windows,
     windows_id,
 )
@@ -36,6 +38,7 @@ CASES: dict[str, Case] = {
     "cells": cells.CASE,
     "decide": decide.CASE,
     "files": files.CASE,
+    "fresh": fresh.CASE,
     "gap": gap.CASE,
     "learning": learning.CASE,
     "limits": limits.CASE,
@@ -51,6 +54,7 @@ CASES: dict[str, Case] = {
     "seeds": seeds.CASE,
     "sequence": sequence.CASE,
     "spark": spark.CASE,
+    "uplift": uplift.CASE,
     "windows": windows.CASE,
     "windows_id": windows_id.CASE,
 }
