@@ -47,6 +47,8 @@ _CORE = 600
 _PROVE = 20_000
 #: part of a typical value that is rounding, and candidates that tell what is typical
 _ROUNDING, _FEW = 1e-9, 5_000
+#: fillings in vain after which others get more of the time
+_VAIN = 6
 #: seconds that a proof may come late
 _LATE = 0.5
 #: seconds of the first run of branch and cut; the next gets twice as long
@@ -194,6 +196,8 @@ class _Beside:
     tried: float = np.inf
     #: runs of branch and cut so far
     runs: int = 0
+    #: fillings without a better choice since the last one
+    vain: int = 0
     apart: Apart = field(default_factory=Apart)
 
     def go(self) -> None:
@@ -216,10 +220,11 @@ class _Beside:
 
     def _improve(self, turn: int) -> None:
         if self.filling is not None:
-            turn, filled = divmod(turn, 2)
-            if filled:
+            every = 2 if self.vain < _VAIN else 4
+            if turn % every == every - 1:
                 self._fill(self.filling)
                 return
+            turn -= turn // every
         if turn % 2 == 0:
             self.improver.roam(self.priced - self.best.objective)
         elif turn % 4 == 1:
@@ -229,7 +234,9 @@ class _Beside:
 
     def _fill(self, filling: Filling) -> None:
         found = filling.search(self.best.chosen, 0.99 * self.best.grid, self.end)
-        if found is not None and self.best.offer(found):
+        better = found is not None and self.best.offer(found)
+        self.vain = 0 if better else self.vain + 1
+        if better and found is not None:
             self.improver.start(_taken(self.improver.core, found))
 
     def _done(self) -> bool:
