@@ -225,9 +225,9 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
 
 
 CASE = Case(
-    about=f"`growth serve`, {GROUPS} real-time groups, batches of {BATCH} events by {CONNECTIONS} connections "
-    "of a process of its own, for as long as told. Each probe is an event that makes a user a member, asked "
-    "for until she is one. `seconds` is for a million events.",
+    about=f"`growth serve`, {GROUPS} real-time groups, {BATCH} events a request by {CONNECTIONS} connections "
+    "from a process of its own, for as long as told. Each probe is an event that makes a user a member, "
+    "asked for until she is one. `seconds` is for a million events.",
     measure="events a second",
     sizes=(1_000_000,),
     smoke=100,
