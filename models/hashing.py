@@ -39,16 +39,8 @@ _ORDER = np.array(
         [6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5],
         [10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0],
     ],
-    dtype=np.int64,
+    dtype=np.uint64,
 )
-#: word positions that each of the eight mixings of a round works on
-_MIX = np.array(
-    [
-        [0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15],
-        [0, 5, 10, 15], [1, 6, 11, 12], [2, 7, 8, 13], [3, 4, 9, 14],
-    ],
-    dtype=np.int64,
-)  # fmt: skip
 #: the first word of the state for a digest of eight bytes without a key
 _FIRST = np.uint64(int(_IV[0]) ^ 0x01010000 ^ 8)
 
@@ -60,7 +52,52 @@ def _turn_python(word: Any, by: Any) -> Any:
 _turn: Callable[..., Any] = numba.njit(inline="always", nogil=True)(_turn_python)
 
 
-def _digest_python(prefix: Any, text: Any, begin: Any, end: Any, words: Any, v: Any, h: Any) -> Any:
+def _mix_python(a: Any, b: Any, c: Any, d: Any, x: Any, y: Any) -> Any:
+    a = a + b + x
+    d = _turn(d ^ a, 32)
+    c = c + d
+    b = _turn(b ^ c, 24)
+    a = a + b + y
+    d = _turn(d ^ a, 16)
+    c = c + d
+    b = _turn(b ^ c, 63)
+    return a, b, c, d
+
+
+_mix: Callable[..., Any] = numba.njit(inline="always", nogil=True)(_mix_python)
+
+
+def _compress_python(h: Any, m: Any, counted: Any, last: bool) -> None:
+    # sixteen names instead of an array: they stay in registers
+    v0, v1, v2, v3, v4, v5, v6, v7 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]
+    v8, v9, v10, v11 = _IV[0], _IV[1], _IV[2], _IV[3]
+    v12, v13, v14, v15 = _IV[4] ^ counted, _IV[5], _IV[6], _IV[7]
+    if last:
+        v14 = ~v14
+    for turn in range(12):
+        s = _ORDER[turn % 10]
+        v0, v4, v8, v12 = _mix(v0, v4, v8, v12, m[s[0]], m[s[1]])
+        v1, v5, v9, v13 = _mix(v1, v5, v9, v13, m[s[2]], m[s[3]])
+        v2, v6, v10, v14 = _mix(v2, v6, v10, v14, m[s[4]], m[s[5]])
+        v3, v7, v11, v15 = _mix(v3, v7, v11, v15, m[s[6]], m[s[7]])
+        v0, v5, v10, v15 = _mix(v0, v5, v10, v15, m[s[8]], m[s[9]])
+        v1, v6, v11, v12 = _mix(v1, v6, v11, v12, m[s[10]], m[s[11]])
+        v2, v7, v8, v13 = _mix(v2, v7, v8, v13, m[s[12]], m[s[13]])
+        v3, v4, v9, v14 = _mix(v3, v4, v9, v14, m[s[14]], m[s[15]])
+    h[0] ^= v0 ^ v8
+    h[1] ^= v1 ^ v9
+    h[2] ^= v2 ^ v10
+    h[3] ^= v3 ^ v11
+    h[4] ^= v4 ^ v12
+    h[5] ^= v5 ^ v13
+    h[6] ^= v6 ^ v14
+    h[7] ^= v7 ^ v15
+
+
+_compress: Callable[..., None] = numba.njit(nogil=True)(_compress_python)
+
+
+def _digest_python(prefix: Any, text: Any, begin: Any, end: Any, words: Any, h: Any) -> Any:
     length = len(prefix) + end - begin
     h[:] = _IV
     h[0] = _FIRST
@@ -71,24 +108,7 @@ def _digest_python(prefix: Any, text: Any, begin: Any, end: Any, words: Any, v: 
         for i in range(block, min(block + 128, length)):
             byte = prefix[i] if i < len(prefix) else text[begin + i - len(prefix)]
             words[(i - block) >> 3] |= np.uint64(byte) << np.uint64(8 * (i & 7))
-        v[:8] = h
-        v[8:] = _IV
-        v[12] ^= np.uint64(length if last else block + 128)
-        if last:
-            v[14] = ~v[14]
-        for turn in range(12):
-            for mix in range(8):
-                a, b, c, d = _MIX[mix, 0], _MIX[mix, 1], _MIX[mix, 2], _MIX[mix, 3]
-                v[a] = v[a] + v[b] + words[_ORDER[turn % 10, 2 * mix]]
-                v[d] = _turn(v[d] ^ v[a], 32)
-                v[c] = v[c] + v[d]
-                v[b] = _turn(v[b] ^ v[c], 24)
-                v[a] = v[a] + v[b] + words[_ORDER[turn % 10, 2 * mix + 1]]
-                v[d] = _turn(v[d] ^ v[a], 16)
-                v[c] = v[c] + v[d]
-                v[b] = _turn(v[b] ^ v[c], 63)
-        for i in range(8):
-            h[i] ^= v[i] ^ v[i + 8]
+        _compress(h, words, np.uint64(length if last else block + 128), last)
         if last:
             break
         block += 128
@@ -102,9 +122,9 @@ _digest: Callable[..., Any] = numba.njit(nogil=True)(_digest_python)
 
 
 def _all_python(prefix: Any, text: Any, offsets: Any, out: Any) -> None:
-    words, v, h = np.empty(16, np.uint64), np.empty(16, np.uint64), np.empty(8, np.uint64)
+    words, h = np.empty(16, np.uint64), np.empty(8, np.uint64)
     for row in range(len(out)):
-        out[row] = _digest(prefix, text, offsets[row], offsets[row + 1], words, v, h)
+        out[row] = _digest(prefix, text, offsets[row], offsets[row + 1], words, h)
 
 
 _all: Callable[..., None] = numba.njit(nogil=True, cache=True)(_all_python)

@@ -73,7 +73,9 @@ def test_it_runs_from_its_first_day_up_to_its_end() -> None:
 
 def test_experiments_of_a_layer_may_not_share_users_while_both_run() -> None:
     first = made(layer="a", slice=[0.0, 0.5], ends="2026-03-08")
-    check_experiments([first, made(name="b", layer="a", slice=[0.5, 1.0])])
+    beside = made(name="b", layer="a", slice=[0.5, 1.0])
+    check_experiments([first, beside])
+    check_experiments([beside, first])
     check_experiments([first, made(name="b", layer="a", slice=[0.0, 1.0], starts="2026-03-08")])
     check_experiments([first, made(name="b", layer="other", slice=[0.0, 1.0])])
     with pytest.raises(

@@ -57,6 +57,17 @@ def test_covariates_take_away_the_variance_that_they_explain() -> None:
     assert found.effect == pytest.approx(0.3, abs=4 * found.error)
 
 
+def test_users_drawn_at_random_make_unlike_slopes_part_of_the_error() -> None:
+    rng, n = np.random.default_rng(6), 40_000
+    x = rng.normal(size=(n, 1))
+    treated = rng.random(n) < 0.5
+    y = rng.normal(size=n) + 2 * treated * x[:, 0]
+    found = effect(*(Arm(values=y[t], covariates=x[t]) for t in (treated, ~treated)))
+    assert found is not None
+    # 1 a user in either half, and 2² of the covariate's mean
+    assert found.error**2 * n == pytest.approx(2 + 2 + 4, rel=0.03)
+
+
 def test_covariates_that_say_nothing_or_the_same_change_nothing() -> None:
     variant, holdout = world(5000, 0.0, 2)
     assert variant.covariates is not None

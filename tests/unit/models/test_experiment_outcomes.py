@@ -100,12 +100,11 @@ def test_only_whole_windows_count() -> None:
 
 
 def test_who_was_seen_in_two_variants_counts_in_the_first() -> None:
-    seen = people(
-        [(1, "none", BEGIN + DAY), (1, "coupon", BEGIN), (2, "none", BEGIN), (2, "none", BEGIN + DAY)]
-    )
+    rows = [(1, "none", BEGIN + DAY), (1, "coupon", BEGIN), (2, "none", BEGIN), (2, "none", BEGIN + DAY)]
+    seen = people([*rows, (3, "coupon", BEGIN + DAY), (3, "none", BEGIN)])
     found = user_outcomes(seen, SOME, experiment(), LATE)
-    assert found.frame.select("user", "variant").rows() == [(1, "coupon"), (2, "none")]
-    assert found.crossed == 1
+    assert found.frame.select("user", "variant").rows() == [(1, "coupon"), (2, "none"), (3, "none")]
+    assert found.crossed == 2
 
 
 def test_a_user_counts_for_each_subject() -> None:
