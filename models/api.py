@@ -27,9 +27,15 @@ from models.experiments import Experiment, Holdout, check_experiments
 from models.features import user_features
 from models.history import History
 from models.policy_evidence import POLICY, PolicyEvidence
+from models.profit import ProfitCurve, profit_curve
+from models.qini import auuc, qini, qini_curve
 from models.sample_ratio import SampleRatio, sample_ratio
 from models.tracking import CHALLENGER, CHAMPION, Registry
 from models.training import Predictor, Trained, train
+from models.uplift import FittedUplift, Uplift
+from models.uplift_dose import DoseUplift, FittedDose
+from models.uplift_evidence import UpliftEvidence, Worth, evaluate_uplift
+from models.uplift_gate import UpliftVerdict, judge_uplift
 from models.value_to_go import ValueToGo, fit_value_to_go
 
 __all__ = [
@@ -40,18 +46,27 @@ __all__ = [
     "Baseline",
     "CalibrationDrift",
     "Design",
+    "DoseUplift",
     "Experiment",
     "FeatureDrift",
+    "FittedDose",
+    "FittedUplift",
     "History",
     "Holdout",
     "PolicyEvidence",
     "Predictor",
+    "ProfitCurve",
     "Readout",
     "Registry",
     "SampleRatio",
     "SampleSize",
     "Trained",
+    "Uplift",
+    "UpliftEvidence",
+    "UpliftVerdict",
     "ValueToGo",
+    "Worth",
+    "auuc",
     "back_test",
     "bucket_user",
     "bucket_users",
@@ -59,10 +74,15 @@ __all__ = [
     "check_experiments",
     "days_needed",
     "effect_drift",
+    "evaluate_uplift",
     "feature_drift",
     "fit_value_to_go",
     "held_out",
     "horizon_dataset",
+    "judge_uplift",
+    "profit_curve",
+    "qini",
+    "qini_curve",
     "read_out",
     "response_dataset",
     "sample_ratio",
