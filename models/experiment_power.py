@@ -2,7 +2,7 @@
 
 Normal approximation with unpooled variances, as the readout computes them. An always-valid reading is planned
 as if it were looked at once, at the planned number of users; earlier looks only add to its power, so the true
-power is a little above what is asked for.
+power is above what is asked for.
 """
 
 from __future__ import annotations

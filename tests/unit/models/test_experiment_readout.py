@@ -72,7 +72,7 @@ def test_what_helps_what_costs_and_what_does_nothing() -> None:
     assert mail.always.low < 3 < mail.always.high
     assert mail.total.mean == pytest.approx(mail.always.mean * mail.users)
     assert mail.total.low == pytest.approx(mail.always.low * mail.users)
-    assert mail.relative == pytest.approx(mail.always.mean / mail.mean_holdout)  # type: ignore[operator] # it is there
+    assert mail.relative == pytest.approx(mail.always.mean / mail.mean_holdout)
     assert [line.decides for line in found.lines] == [True, True, False, False, False, False]
     assert all(line.total is None for line in found.lines if line.metric == "basket")
 

@@ -67,7 +67,7 @@ def test_a_lost_part_is_found_with_its_day_and_segment() -> None:
     found = sample_ratio(assigned(20_000, 1, lost=0.25), SHARES, ("device",))
     assert found.alarm
     assert found.p_fixed < 1e-6
-    assert date(2026, 1, 1) < found.since <= date(2026, 1, 20)  # type: ignore[operator] # a date it is
+    assert date(2026, 1, 1) < found.since <= date(2026, 1, 20)
     assert set(found.segments["label"]) == {"phone"}
     worst = found.segments.filter(pl.col("variant") == "c")
     counts = found.segments.sort("variant")["counted"].to_numpy().astype(float)
