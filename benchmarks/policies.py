@@ -102,9 +102,9 @@ CASE = Case(
         "interval of their mean (it tells what the order and the sampling of rows do, not whether other "
         "people would act alike). Hillstrom: a visit is worth 1, a mail costs 0.06. Open Bandit: the "
         "campaign `men`; a click is worth 1. Seconds are of the processor. Ours keeps 1 % for exploring, "
-        "SquareCB, Thompson and Vowpal Wabbit 5 %, MABWiser and contextualbandits nothing unless a floor is named; "
-        "exploring costs its part of the gain here, and buys what off-policy evaluation lives on. Defaults "
-        "were chosen on other orders than these."
+        "SquareCB, Thompson and Vowpal Wabbit 5 %, MABWiser and contextualbandits nothing unless a floor is "
+        "named; exploring costs its part of the gain here, and buys what off-policy evaluation lives on. "
+        "Defaults were chosen on other orders than these."
     ),
     measure="net value",
     sizes=(20_000,),
