@@ -132,6 +132,9 @@ def _check(rows: pl.DataFrame, columns: tuple[str, ...]) -> None:
     for name in columns:
         if name not in rows.columns:
             raise BadInput("is missing", where="rows", field=name)
+        kind = rows.schema[name]
+        if name != "day" and not (kind.is_numeric() or kind == pl.Boolean):
+            raise BadInput("is not a number", where="rows", field=name, value=str(kind))
         if rows[name].null_count() or (name != "day" and not rows[name].cast(pl.Float64).is_finite().all()):
             raise BadInput("is missing or no number in some rows", where="rows", field=name)
 

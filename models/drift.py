@@ -82,6 +82,8 @@ def feature_drift(
     """
     if not 0 < fdr < 1:
         raise BadInput("is not between 0 and 1", field="fdr", value=fdr)
+    if not features:
+        raise BadInput("names nothing to look at", field="features")
     for name, frame in (("reference", reference), ("current", current)):
         if frame.is_empty():
             raise BadInput("holds no rows", field=name)
@@ -118,7 +120,7 @@ def false_discovery(p: Floats) -> Floats:
 def _comparable(feature: str, *frames: pl.DataFrame) -> list[pl.Series]:
     """The feature of each frame: all as floats, or all as text."""
     found = [frame[feature] for frame in frames]
-    if all(series.dtype.is_numeric() for series in found):
+    if all(series.dtype.is_numeric() or series.dtype == pl.Null for series in found):
         return [series.cast(pl.Float64).fill_nan(None) for series in found]
     if any(series.dtype.is_numeric() or series.dtype.is_temporal() for series in found):
         kinds = " and ".join(sorted({str(series.dtype) for series in found}))
@@ -149,8 +151,8 @@ def _gone(old: pl.Series, new: pl.Series) -> tuple[float | None, float | None]:
     """Shift of the mean and Wasserstein distance in spreads of the reference: its standard deviation, or by
     quartiles where those say less (a few huge values make any move look small)."""
     before, after = old.drop_nulls().to_numpy(), new.drop_nulls().to_numpy()
-    if not (len(before) and len(after)):
-        return None, None
+    if not (len(before) and len(after) and np.isfinite(before).all() and np.isfinite(after).all()):
+        return None, None  # infinite values are a bin like any other, but no way is known to them
     low, high = np.quantile(before, [0.25, 0.75])
     spread = float(before.std())
     spread = min(spread, float(high - low) / 1.349) if high > low else spread
@@ -163,7 +165,8 @@ def _gone(old: pl.Series, new: pl.Series) -> tuple[float | None, float | None]:
 def _numbers(old: pl.Series, new: pl.Series) -> tuple[Floats, Floats]:
     """Counts by bin. Edges are quantiles of both together: those of one would fit it better."""
     known = np.concatenate([old.drop_nulls().to_numpy(), new.drop_nulls().to_numpy()])
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, BINS + 1)[1:-1])) if len(known) else np.zeros(0)
+    places = np.linspace(0, 1, BINS + 1)[1:-1]
+    edges = np.unique(np.quantile(known, places, method="inverted_cdf")) if len(known) else known
     counts = []
     for series in (old, new):
         place = np.searchsorted(edges, series.drop_nulls().to_numpy(), side="right")

@@ -77,6 +77,11 @@ def sample_ratio(
     Looks are taken at the end of each UTC day. Raises BadInput for a variant that is not declared, or when
     there is nobody.
     """
+    for name in ("variant", "at"):
+        if name not in assigned.columns:
+            raise BadInput("is missing", where="assigned", field=name)
+    if not isinstance(assigned.schema["at"], pl.Datetime):
+        raise BadInput("is not a time", where="assigned", field="at", value=str(assigned.schema["at"]))
     names = list(shares)
     unknown = assigned.filter(~pl.col("variant").is_in(names))
     if unknown.height:

@@ -134,6 +134,7 @@ def test_thin_days_are_left_out() -> None:
     ("rows", "said"),
     [
         (chances(2, 50, 1).drop("observed"), "observed: is missing"),
+        (chances(2, 50, 1).with_columns(observed=pl.lit("yes")), "observed = 'String': is not a number"),
         (chances(2, 50, 1).with_columns(predicted=pl.lit(1.5)), "predicted: is no probability"),
         (
             chances(2, 50, 1).with_columns(predicted=pl.lit(float("nan"))),

@@ -162,6 +162,26 @@ def test_what_does_not_fit_is_one_sentence(old: pl.DataFrame, new: pl.DataFrame,
     assert said in str(caught.value)
 
 
+def test_nothing_to_look_at_is_refused() -> None:
+    with pytest.raises(BadInput, match="features: names nothing"):
+        feature_drift(normal(50, 1), normal(50, 2), [])
+
+
+@pytest.mark.parametrize("kind", [pl.Float64, pl.Null])
+def test_a_feature_that_is_gone_altogether_has_moved(kind: type[pl.DataType]) -> None:
+    gone = normal(500, 2).with_columns(a=pl.lit(None, kind))
+    assert feature_drift(normal(500, 1), gone, ["a", "b"]).moved["feature"].to_list() == ["a"]
+    same = feature_drift(gone, gone, ["a"])
+    assert (of(same, "a")["psi"], of(same, "a")["moved"]) == (0.0, False)
+
+
+def test_infinite_values_are_a_bin_and_break_nothing() -> None:
+    endless = normal(500, 2).with_columns(a=pl.when(pl.int_range(500) < 200).then(np.inf).otherwise("a"))
+    found = feature_drift(normal(500, 1), endless, ["a"])
+    assert of(found, "a")["moved"]
+    assert json.loads(json.dumps(found.as_json(), allow_nan=False))["alarm"]
+
+
 def test_a_rate_that_is_none_is_refused() -> None:
     with pytest.raises(BadInput, match=r"fdr = 1\.5"):
         feature_drift(normal(50, 1), normal(50, 2), ["a"], fdr=1.5)

@@ -88,6 +88,10 @@ def test_what_does_not_fit_is_refused() -> None:
     frame = assigned(100, 3)
     with pytest.raises(BadInput, match="variant = 'c'"):
         sample_ratio(frame.filter(pl.col("variant") == "c"), {"a": 0.5, "b": 0.5})
+    with pytest.raises(BadInput, match="assigned: at: is missing"):
+        sample_ratio(frame.drop("at"), SHARES)
+    with pytest.raises(BadInput, match="assigned: at = 'Int64': is not a time"):
+        sample_ratio(frame.with_columns(at=pl.lit(1, pl.Int64)), SHARES)
     with pytest.raises(BadInput, match="holds nobody"):
         sample_ratio(frame.clear(), SHARES)
     with pytest.raises(BadInput, match="segment = 'planet'"):
