@@ -8,12 +8,14 @@ thread: it is small, and threads that wait for each other on a busy machine cost
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
 from scipy.optimize import lsq_linear
 from scipy.special import expit, logit, ndtri
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from models.uplift_trial import Floats
 
@@ -102,7 +104,7 @@ def fit_chance(
     """P(y = 1 | x); y of both kinds."""
     scale = Scale.fit(x, weight)
     z = linear_part(scale(x), by)
-    with threadpool_limits(1):
+    with _threads().limit(limits=1):
         intercept, slopes = logistic(z, y, weight)
     boosters = _boost(x, by, y, weight, intercept + z @ slopes, trees, seed, "binary", None)
     return Fitted(scale=scale, intercept=intercept, slopes=slopes, boosters=boosters, probability=True)
@@ -121,7 +123,7 @@ def fit_mean(
     """E[y | x] by least squares. `signs`: one a feature, 1 never falls, -1 never rises, 0 free."""
     scale = Scale.fit(x, weight)
     z = linear_part(scale(x), by)
-    with threadpool_limits(1):
+    with _threads().limit(limits=1):
         intercept, slopes = ridge(z, y, weight, signs)
     boosters = _boost(x, by, y, weight, intercept + z @ slopes, trees, seed, "regression", signs)
     return Fitted(scale=scale, intercept=intercept, slopes=slopes, boosters=boosters, probability=False)
@@ -220,3 +222,9 @@ def _boost(
         data = lgb.Dataset(seen, y, weight=weight, init_score=start, free_raw_data=False)
         boosters.append(lgb.train({**settings, "seed": (seed + bag) % 2**30}, data, trees.rounds))
     return tuple(boosters)
+
+
+@cache
+def _threads() -> Any:
+    """Looked up once: finding the libraries takes longer than most of the algebra."""
+    return ThreadpoolController()
