@@ -26,6 +26,7 @@ from benchmarks import (
     sequence,
     spark,
     uplift,
+    uplift_recovery,
     windows,
     windows_id,
 )
@@ -55,6 +56,7 @@ CASES: dict[str, Case] = {
     "sequence": sequence.CASE,
     "spark": spark.CASE,
     "uplift": uplift.CASE,
+    "uplift_recovery": uplift_recovery.CASE,
     "windows": windows.CASE,
     "windows_id": windows_id.CASE,
 }
