@@ -107,10 +107,10 @@ class Improver:
         taken = np.full(self.taken.size, -1)
         taken[self.owner[columns]] = columns
         if self.dense is None and not columns.size:
-            self._round()
+            self._round(taken)
         self._descend(taken)
 
-    def _round(self) -> None:
+    def _round(self, taken: Ints) -> None:
         """Under very many limits: what the relaxed core takes whole, and up to four changes at each limit."""
         wide = _MOVING[0] * np.abs(self.prices) + _MOVING[1] * self.units
         least = np.where(np.isfinite(self.rules.at_least), -np.inf, 0.0)
@@ -125,11 +125,8 @@ class Improver:
         if relaxed is None:
             return
         whole = np.flatnonzero(relaxed[2] > 1 - 1e-6)
-        taken = np.full(self.taken.size, -1)
         taken[self.owner[whole]] = whole
         self._fill(taken)
-        if self._score(taken) > self._score(self.taken):
-            self.taken = taken
 
     def kick(self) -> None:
         """The best after some random kicks."""
