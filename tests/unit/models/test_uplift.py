@@ -11,6 +11,7 @@ from models.uplift import KINDS, Uplift
 from models.uplift_base import Trees, logistic, ridge
 from models.uplift_dose import DoseUplift
 from models.uplift_evidence import Worth, evaluate_uplift
+from models.uplift_scores import score
 from models.uplift_trial import as_trial
 
 QUICK = Trees(rounds=5)
@@ -163,6 +164,35 @@ def test_the_evidence_tells_who_is_helped() -> None:
     assert found.ladder[0].found.high < 0 < found.ladder[-1].found.low
     assert found.profit is not None
     assert found.profit.over_average.low > 0
+
+
+def test_scores_are_what_their_formula_says() -> None:
+    users, treatment, y = drawn(count=300)
+    chances = {"mail": 0.6, "push": 0.15}
+    trial = as_trial(users, treatment, y, control="none", propensity=chances)
+    found = score(trial, seed=1, trees=QUICK)
+    shares = [0.25, 0.6, 0.15]
+    for row in range(0, 300, 17):
+        for column in (1, 2):
+            expected = found.outcome[row, column] - found.outcome[row, 0]
+            surprise = (y[row] - found.outcome[row, trial.arm[row]]) / shares[trial.arm[row]]
+            if trial.arm[row] in (0, column):
+                expected += surprise if trial.arm[row] else -surprise
+            assert found.effect[row, column - 1] == pytest.approx(expected)
+    assert found.overlap.all()
+    alone = as_trial(users, treatment, y, control="none", propensity={"mail": 0.6, "push": 0.005})
+    assert score(alone, seed=1, trees=QUICK).overlap.all(axis=0).tolist() == [True, False]
+
+
+def test_no_user_is_scored_by_a_model_that_saw_it() -> None:
+    """Noise learned by heart would make outcomes look foreseen."""
+    rng = np.random.default_rng(9)
+    users, y = pl.DataFrame({"a": rng.normal(size=400)}), rng.normal(size=400)
+    trial = as_trial(users, np.arange(400) % 2, y, control="0", propensity={"1": 0.5})
+    deep = Trees(rounds=200, leaves=31, leaf_users=5, rate=0.3, l2=0.0)
+    found = score(trial, seed=1, trees=deep)
+    foreseen = found.outcome[np.arange(400), trial.arm]
+    assert abs(np.corrcoef(foreseen, y)[0, 1]) < 0.2
 
 
 def test_ridge_bounds_and_newton_find_the_optimum() -> None:
