@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from statistics import NormalDist
 
 import numpy as np
 import polars as pl
 from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
 from kernel.errors import BadInput
 from kernel.randomness import derive_seed
@@ -137,10 +137,10 @@ class FittedUplift:
     def predict_interval(self, users: pl.DataFrame, level: float = 0.95) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Low and high ends for single users' effects.
 
-        Spread of learners that saw half of the users each, less what their seeds make of it: the
-        bootstrap of little bags (Sexton and Laake 2009; Athey, Tibshirani, Wager 2019). It tells how much
-        the learner would move with other users, not what its shrinkage hides. Raises BadInput when the
-        learner was made without `groups`.
+        Spread of learners that saw half of the users each, and what seeds make of one: the bootstrap of
+        little bags (Sexton and Laake 2009; Athey, Tibshirani, Wager 2019), with Student's quantile for so
+        few. It tells how much the learner would move with other users, not what its shrinkage hides. Raises
+        BadInput when the learner was made without `groups`.
         """
         if not self.halves:
             raise BadInput("is 0, so nothing is known of single users' intervals", field="groups")
@@ -148,10 +148,10 @@ class FittedUplift:
         bags = np.array([[one.effect(x), other.effect(x)] for one, other in self.halves])
         between = bags.mean(axis=1).var(axis=0, ddof=1)
         within = bags.var(axis=1, ddof=1).mean(axis=0)
-        # where seeds explain all of it, a tenth of the spread is kept: no user is known exactly
-        error = np.sqrt(np.maximum(between - within / 2, between / 10))
+        # `between` holds half of a seed's part already; the learner itself has one seed
+        error = np.sqrt(between + within / 2)
         floor = np.array([each.error for each in self.averages])
-        reach = NormalDist().inv_cdf((1 + level) / 2) * np.maximum(error, floor)
+        reach = float(student.ppf((1 + level) / 2, len(bags) - 1)) * np.maximum(error, floor)
         middle = self.effects(users)
         return self._frame(middle - reach), self._frame(middle + reach)
 

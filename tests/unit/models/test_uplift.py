@@ -47,6 +47,7 @@ def test_every_learner_tells_treatments_apart_and_says_the_same_again(kind: str)
     mail, push = fitted.averages
     assert mail.effect.low < mail.effect.mean < mail.effect.high
     assert abs(push.effect.mean) < 4 * push.error
+    assert found["mail"].mean() == pytest.approx(mail.effect.mean, abs=0.1)
     assert (mail.share, mail.warning) == (1.0, "")
 
 
