@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
 
-from engine.live import FIRST, LIVE, named, opened, told
+from engine.live import FIRST, LIVE, opened, told, unlearned
 from engine.policies import reward_rules
 from engine.wiring import Workspace
 from kernel.errors import GrowthError, Stale, Unavailable
@@ -93,9 +93,8 @@ class Learning:
         newest = self._space.snapshots.newest(LIVE)
         if newest is None:
             raise Unavailable("nobody told which policy is live")
-        said = opened(newest[1])[1]
         learner = JournalLearner(
-            named(said["made_by"], said["version"]),
+            unlearned(newest[1]),
             journal=FileJournalReader(self._space.journal),
             snapshots=self._space.snapshots,
             clock=self._space.clock,

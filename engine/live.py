@@ -10,9 +10,9 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from engine.policies import made_from
+from engine.policy_kinds import beginning, made_from
 from kernel.errors import GrowthError, Unavailable
-from realtime.api import Follower, Learner, Policy, Promoted, Snapshots
+from realtime.api import Follower, Learner, Policy, Snapshots
 
 #: name of the snapshots that tell who is live
 LIVE = "live"
@@ -29,21 +29,24 @@ def told(made_by: Mapping[str, Any], version: int | None, state: bytes) -> bytes
 
 def opened(raw: bytes) -> tuple[Learner, dict[str, Any]]:
     """The inverse: the policy as it was published, and what was told. Raises Unavailable."""
-    head, _, state = raw.partition(b"\n")
-    try:
-        said: dict[str, Any] = json.loads(head)
-        policy = named(said["made_by"], said["version"])
-    except (ValueError, KeyError, GrowthError) as error:
-        raise Unavailable(f"who is live cannot be read: {error}") from error
+    policy, said, state = _parted(raw)
     if state:
         policy.restore(state)
     return policy, said
 
 
-def named(made_by: Mapping[str, Any], version: int | None) -> Learner:
-    """A fresh policy under the name that its snapshots have."""
-    policy = made_from(made_by)
-    return policy if version is None else Promoted(policy, version)
+def unlearned(raw: bytes) -> Learner:
+    """The policy that was published, before its first lesson. Raises Unavailable."""
+    return _parted(raw)[0]
+
+
+def _parted(raw: bytes) -> tuple[Learner, dict[str, Any], bytes]:
+    head, _, state = raw.partition(b"\n")
+    try:
+        said: dict[str, Any] = json.loads(head)
+        return beginning(said["made_by"], said["version"], state), said, state
+    except (ValueError, KeyError, GrowthError) as error:
+        raise Unavailable(f"who is live cannot be read: {error}") from error
 
 
 class LivePolicy:

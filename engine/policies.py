@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
 from engine.day import Progress
+from engine.policy_kinds import SEQUENTIAL, fit_settings, made_from, sequential
 from engine.wiring import Workspace
 from kernel.definitions import parse
-from kernel.errors import BadInput, NotFound
+from kernel.errors import BadInput
 from kernel.ids import fingerprint
 from kernel.learning import Action, Decision, ModelVersion
-from models.api import POLICY, PolicyEvidence, ValueToGo, fit_value_to_go
+from models.api import POLICY, PolicyEvidence, fit_value_to_go
 from realtime.api import (
     ESTIMATORS,
     NO_POLICY,
-    POLICIES,
+    Agreement,
+    Apprentice,
     Join,
     Learner,
     MomentDefinition,
@@ -30,6 +32,7 @@ from realtime.api import (
     as_logged,
     judge,
     micros,
+    one_each,
     replay,
     rewards,
     scores,
@@ -55,14 +58,17 @@ def evaluate_policy(
     """Learns the policy anew on the earlier decisions, judges it on the later ones against what was
     live, and keeps it with its evidence as the challenger.
 
-    What it learned from never judges it. Raises NotFound for an unknown kind, and BadInput when too few
-    decisions have their reward yet.
+    What it learned from never judges it. A `sequential` is judged on one decision of each session, by what
+    the rest of the session brought. An `apprentice` decides as its rule until it is live: so it is judged,
+    and kept as it is before its first lesson; how often it would agree by now is told. Raises NotFound for
+    an unknown kind, and BadInput when too few decisions have their reward yet.
     """
-    policy = made_from({**parameters, "kind": kind})
+    made_by = {**parameters, "kind": kind}
+    policy = made_from(made_by)
     if not 0 < learn_share < 1:
         raise BadInput("is not between 0 and 1", field="--learn-share", value=learn_share)
     step("reading decisions")
-    rows = [row for row in rewarded(space) if row[0].policy != NO_POLICY]
+    rows = [row for row in _joined(space) if row[1].policy != NO_POLICY]
     first = int(len(rows) * learn_share)
     earlier, later = rows[:first], rows[first:]
     if len(later) < 2:
@@ -70,26 +76,47 @@ def evaluate_policy(
             "is too few: decisions count when their reward is final", where="log", field="decisions",
             value=len(rows),
         )  # fmt: skip
+    judged = [row[1:] for row in later]
+    if kind == SEQUENTIAL:
+        step("fitting what sessions bring later")
+        sessions = sessions_of(earlier)
+        policy = sequential(
+            made_by, fit_value_to_go(sessions, seed=space.settings.seed, **fit_settings(made_by))
+        )
+        judged = one_each(later)
     step(f"learning from {len(earlier):,} decisions")
-    _teach(policy, earlier)
-    step(f"judging on {len(later):,} decisions")
-    challenger, live = replay(later, policy), as_logged(later)
-    verdict = judge(challenger, live)
+    _teach(policy, [row[1:] for row in earlier])
+    agreement = policy.agreement if isinstance(policy, Apprentice) else None
+    if agreement is not None:
+        policy = made_from(made_by)
+    step(f"judging on {len(judged):,} decisions")
+    challenger, live = replay(judged, policy), as_logged(judged)
+    verdict = _apprenticed(space, policy, judge(challenger, live))
     weights = scores(challenger).weights.tolist()
-    made_by = {**parameters, "kind": kind}
-    version = space.registry.record_policy(_evidence(made_by, policy, verdict, rows, len(earlier), weights))
-    return _told(verdict, version, len(earlier))
+    known = [row[1:] for row in rows]
+    version = space.registry.record_policy(_evidence(made_by, policy, verdict, known, len(earlier), weights))
+    return _told(verdict, version, len(earlier), agreement)
+
+
+def _apprenticed(space: Workspace, policy: Learner, verdict: Verdict) -> Verdict:
+    """An apprentice of the champion, which then changes nothing yet, needs no gate."""
+    champion = space.registry.policy()
+    if not isinstance(policy, Apprentice) or champion is None:
+        return verdict
+    rule = made_from(champion[0]).name
+    if policy.rule.name != rule:
+        return verdict
+    return replace(
+        verdict,
+        promote=True,
+        reason=f"it decides as the champion does, {rule}, until it agrees with it in "
+        f"{policy.live_at:.0%} of {policy.window:,} decisions",
+    )
 
 
 def rewarded(space: Workspace) -> list[Row]:
     """Every decision in the journals whose reward is final now, in the order in which they became so."""
     return [(decision, actions, reward) for _session, decision, actions, reward in _joined(space)]
-
-
-def future_worth(space: Workspace, seed: int) -> ValueToGo:
-    """Value-to-go from every logged session whose rewards are final: what `Sequential` takes. Raises
-    BadInput when there are too few."""
-    return fit_value_to_go(sessions_of(_joined(space)), seed=seed)
 
 
 def _joined(space: Workspace) -> list[tuple[str | None, Decision, Sequence[Action], float]]:
@@ -118,22 +145,6 @@ def live_policy(space: Workspace) -> tuple[Learner, ModelVersion] | None:
     policy = made_from(made_by)
     policy.restore(state)
     return Promoted(policy, version.version), version
-
-
-def made_from(made_by: Mapping[str, Any]) -> Learner:
-    """A fresh policy. Raises NotFound for an unknown kind, BadInput for parameters that it does not take."""
-    kind = made_by["kind"]
-    if kind not in POLICIES:
-        raise NotFound("policy", kind, POLICIES, field="--policy")
-    told = {name: value for name, value in made_by.items() if name != "kind"}
-    try:
-        signature(POLICIES[kind]).bind(**told)
-    except TypeError as error:
-        raise BadInput(f"does not fit {kind}: {error}", field="--with", value=told or None) from None
-    try:
-        return POLICIES[kind](**told)
-    except (TypeError, ValueError) as error:
-        raise BadInput(f"does not fit {kind}: {error}", field="--with", value=told) from None
 
 
 def _teach(policy: Learner, rows: Sequence[Row]) -> None:
@@ -174,7 +185,9 @@ def _evidence(
     )
 
 
-def _told(verdict: Verdict, version: ModelVersion, learned: int) -> dict[str, Any]:
+def _told(
+    verdict: Verdict, version: ModelVersion, learned: int, agreement: Agreement | None
+) -> dict[str, Any]:
     def estimates(found: OffPolicy) -> dict[str, Any]:
         return {name: vars(getattr(found, name)) for name in ESTIMATORS}
 
@@ -191,4 +204,5 @@ def _told(verdict: Verdict, version: ModelVersion, learned: int) -> dict[str, An
         "challenger": estimates(verdict.challenger),
         "champion": estimates(verdict.champion),
         "difference": vars(verdict.difference),
+        "agreement": None if agreement is None else vars(agreement),
     }

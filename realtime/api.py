@@ -32,8 +32,8 @@ from realtime.replay import as_logged, replay
 from realtime.retelling import retell
 from realtime.rewards import ELSEWHERE, NET_VALUE, Outcome, RewardRule, by_moment
 from realtime.ridge import Ridge
-from realtime.sequence import FutureWorth, Sequential
-from realtime.sessions import IDLE, Session, SessionStep, placed, sessions_of
+from realtime.sequence import FutureWorth, Sequential, no_worth
+from realtime.sessions import IDLE, Session, SessionStep, one_each, placed, sessions_of
 from realtime.shadow import Shadowed, ShadowReport, shadow, shadow_report
 from realtime.thompson import Thompson
 from realtime.vw import SquareCB
@@ -113,6 +113,8 @@ __all__ = [
     "judge",
     "micros",
     "moments",
+    "no_worth",
+    "one_each",
     "placed",
     "replay",
     "retell",

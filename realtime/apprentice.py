@@ -59,8 +59,24 @@ class Apprentice:
 
     @property
     def name(self) -> str:
-        """The learner's once live; the version counts the lessons."""
-        return self._learner.name if self._live else f"apprentice@{self._lessons}"
+        """The version counts the lessons as an apprentice, and once live it is the learner's own name: what
+        is learned is kept under one name throughout."""
+        return f"apprentice@live-{self._learner.name}" if self._live else f"apprentice@{self._lessons}"
+
+    @property
+    def rule(self) -> Policy:
+        """What decides until it is live."""
+        return self._rule
+
+    @property
+    def live_at(self) -> float:
+        """The agreement that it takes."""
+        return self._live_at
+
+    @property
+    def window(self) -> int:
+        """Of how many decisions."""
+        return self._window
 
     @property
     def agreement(self) -> Agreement:

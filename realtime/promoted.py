@@ -16,6 +16,11 @@ class Promoted:
         self._policy, self._version = policy, version
 
     @property
+    def policy(self) -> Learner:
+        """What was promoted."""
+        return self._policy
+
+    @property
     def name(self) -> str:
         return f"v{self._version}-{self._policy.name}"
 

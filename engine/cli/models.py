@@ -45,7 +45,8 @@ def add_to(app: typer.Typer) -> None:
             str | None, typer.Option("--policy", help="Judge this policy off the decision log instead.")
         ] = None,
         told: Annotated[
-            list[str] | None, typer.Option("--with", help="NAME=VALUE: a parameter of the policy.")
+            list[str] | None,
+            typer.Option("--with", help="NAME=VALUE, or PART.NAME=VALUE: a parameter of the policy."),
         ] = None,
         root: Dir = HERE,
         as_json: AsJson = False,
@@ -128,6 +129,8 @@ def _judge(
         )
     worth = f"{found['decisions_judged']:,} decisions say as much as {found['effective_decisions']:,.0f}"
     say(f"{worth} of its own")
+    if (agreement := found["agreement"]) is not None:
+        say(f"it agrees with its rule in {agreement['share']:.1%} of {agreement['decisions']:,} decisions")
     gate = "may be promoted" if found["promote"] else "refused"
     say(f"policy v{found['version']}: {gate}; {found['reason']}")
 

@@ -34,6 +34,13 @@ PARAMETERS: dict[str, list[tuple[dict[str, Any], float]]] = {
     "ridge": [({"dimensions": 128}, 0.01), ({"dimensions": 64, "memory": 50, "epsilon": 0.2}, 0.2)],
     "thompson": [({"dimensions": 64}, 0.05), ({"dimensions": 64, "memory": 50, "seed": 3}, 0.05)],
 }
+
+
+def constant(kept: bytes) -> Callable[..., list[float]]:
+    """A future worth out of its bytes."""
+    return lambda _context, actions: [float(kept)] * len(actions)
+
+
 POLICIES: dict[str, tuple[Callable[[], Learner], float]] = {
     " ".join([name, *(f"{key}={value}" for key, value in given.items())]): (partial(make, **given), floor)
     for name, make in MAKERS.items()
@@ -41,6 +48,12 @@ POLICIES: dict[str, tuple[Callable[[], Learner], float]] = {
 } | {
     "sequential": (
         lambda: Sequential(SquareCB(bits=14), lambda _context, actions: [len(each.id) for each in actions]),
+        0.05,
+    ),
+    "sequential, keeping": (
+        lambda: Sequential(
+            SquareCB(bits=14), lambda _context, actions: [1.0] * len(actions), kept=b"1", load=constant
+        ),
         0.05,
     ),
     "promoted": (lambda: Promoted(SquareCB(bits=14), 7), 0.05),
@@ -51,7 +64,7 @@ ACTIONS = tuple(
     Action(id=f"a{number}", features={"colour": "red", "size": number}, value=number % 3, cost=0.1)
     for number in range(5)
 )
-CONTEXT = {"city": "Shanghai", "age": 31, "new": True, "rate": 0.25}
+CONTEXT = {"city": "Shanghai", "age": 31, "new": True, "rate": 0.25, "session.step": 1}
 HOSTILE: list[Any] = [
     "a\nb", "\n", "\r\n|a x", "a:b", ":", "|", "a|b c", "", " ", "\t", "\0", "x" * 10_000, "🍵🍵", "\ud800",
     math.inf, -math.inf, math.nan, 1e308, -1e308, 1e-320,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from engine.cli.main import app
 from engine.learning import publish_live
 from engine.live import LivePolicy
-from engine.policies import evaluate_policy, future_worth, live_policy, rewarded
+from engine.policies import evaluate_policy, live_policy, rewarded
 from engine.usecases import init_workspace
 from engine.wiring import Workspace, open_workspace
 from kernel.errors import BadInput, NotFound
@@ -105,15 +105,6 @@ def test_better_policies_pass_the_gate_worse_do_not_and_one_call_rolls_back(spac
     assert run.data.metrics["champion_dr_high"] == pytest.approx(found["champion"]["dr"]["high"])
     listed = {each.path for each in mlflow.MlflowClient(registry.uri).list_artifacts(found["run_id"])}
     assert listed >= {"estimates.png", "weights.png", "policy"}
-
-
-def test_sessions_in_the_journal_teach_what_comes_later(space: Workspace) -> None:
-    worth = future_worth(space, 1)
-    assert worth.sessions == 500
-    context = {"new": True, "session.stage": "guidance"}
-    first, last = (worth({**context, "session.step": step}, ACTIONS) for step in (0, 2))
-    assert np.mean(first) > 0.4  # two more decisions, each worth up to half an order
-    assert np.abs(last).max() < 0.2
 
 
 def test_the_server_decides_with_the_champion(space: Workspace) -> None:

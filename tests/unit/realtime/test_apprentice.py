@@ -14,6 +14,7 @@ import pytest
 from kernel.errors import BadInput, Unavailable
 from kernel.learning import Action, Decision
 from realtime.apprentice import Apprentice
+from realtime.outcomes import family
 from realtime.policy import Greedy, Uniform
 from realtime.shadow import shadow, shadow_report
 from realtime.vw import SquareCB
@@ -58,7 +59,8 @@ def test_the_rule_decides_until_the_apprentice_agrees_and_then_it_goes_live() ->
     assert policy.name == "apprentice@49"
     teach(policy, 200, seed=2)
     assert policy.agreement.live
-    assert policy.name.startswith("squarecb@")
+    assert policy.name.startswith("apprentice@live-squarecb@")
+    assert family(policy.name) == family(made().name)  # who follows it goes on following
     for new, place in ((True, 0), (False, 1)):
         live = policy.distribution({"new": new}, ACTIONS)
         assert max(range(3), key=lambda each: live[each]) == place
