@@ -31,7 +31,7 @@ def _line(size: int, seed: int, seconds: float, tied: bool) -> Line:
         took.append(found.trace[-1][0] if found.trace else most)
     return Line(
         size=size,
-        who="values and costs in steps" if tied else "plain",
+        who="ours, values and costs in steps" if tied else "ours",
         ratio=1.0,
         times=1.0,
         seconds=float(np.median(took)),

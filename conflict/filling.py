@@ -27,6 +27,8 @@ _ROUNDS, _STEP = 20, 0.05
 _ANEW, _SOME = 0.5, 5
 #: seconds of one search, about
 _SLICE = 1.0
+#: seconds that must be left for the kernel to be compiled, which it is once on a machine
+_COMPILING = 20.0
 #: part of a unit of worth that is rounding
 _DUST = 1e-9
 
@@ -105,6 +107,8 @@ class Filling:
 
     def search(self, chosen: Mask | None, least_gain: float, end: float) -> Mask | None:
         """A choice worth more by `least_gain` than `chosen`, or None; until `end` (monotonic), about."""
+        if not beam.signatures and end - time.monotonic() < _COMPILING:
+            return None
         users, limits = self.cost.shape
         where, open_ = np.full(users, -1, np.int16), np.ones(limits, np.bool_)
         least, spent = np.inf, 0.0

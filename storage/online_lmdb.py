@@ -14,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 from shutil import rmtree
 from struct import Struct
+from threading import Lock
 from typing import Any
 
 import lmdb
@@ -32,20 +33,36 @@ _HASH = 16
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: bytes that the files may hold; they are sparse
 _MAP = 1 << 34
+#: place → what is open in this process, and by how many
+_OPEN: dict[str, tuple[Any, int]] = {}
+_OPENING = Lock()
 
 
 class LmdbOnlineStore:
     """Satisfies `realtime.ports.OnlineStore`.
 
     `keep`: how long answers under keys and ids of outcomes and events are remembered, microseconds; what is
-    held of a user is kept for `hold` after its last change. One object a process; safe for threads.
+    held of a user is kept for `hold` after its last change. Safe for threads.
     """
 
     def __init__(self, folder: Path, *, keep: int, hold: int, idle: int, boot: str | None = None) -> None:
         self._keep, self._hold, self._idle = keep, hold, idle
         boot = boot or (_BOOT.read_text().strip() if _BOOT.exists() else "")
         self._told, self._boot = folder / "boot", boot
+        self._closed = False
+        self._place = str((folder / "store").resolve())
         folder.mkdir(parents=True, exist_ok=True)
+        with _OPENING:
+            if self._place in _OPEN:  # LMDB wants a file to be open once in a process
+                self.env, others = _OPEN[self._place]
+                self.anew = False
+            else:
+                self.env, others = self._opened(folder), 0
+            _OPEN[self._place] = (self.env, others + 1)
+
+    def _opened(self, folder: Path) -> Any:
+        """Nobody else in this process has it open."""
+        boot = self._boot
         self._lock = (folder / "lock").open("a")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -54,16 +71,17 @@ class LmdbOnlineStore:
             self.anew = not self._told.exists() or self._told.read_text() != boot
             if self.anew:
                 rmtree(folder / "store", ignore_errors=True)
-            self.env = lmdb.open(
-                str(folder / "store"), map_size=_MAP, sync=False, metasync=False, writemap=True,
+            env = lmdb.open(
+                self._place, map_size=_MAP, sync=False, metasync=False, writemap=True,
                 max_readers=1024,
             )  # fmt: skip
-            self.env.reader_check()  # of processes that were killed
+            env.reader_check()  # of processes that were killed
         except (lmdb.Error, OSError) as error:
             self._lock.close()
             raise Unavailable(f"the online store does not open: {error}") from error
         if not self.anew:
             self._lock.close()
+        return env
 
     def ready(self) -> None:
         if self.anew:
@@ -168,10 +186,19 @@ class LmdbOnlineStore:
         return gone
 
     def close(self) -> None:
-        with suppress(lmdb.Error):  # it is closed
-            self.env.sync(True)
-        self.env.close()
-        self._lock.close()
+        with _OPENING:
+            if self._closed:
+                return
+            self._closed = True
+            users = _OPEN.pop(self._place)[1] - 1
+            if users:
+                _OPEN[self._place] = (self.env, users)
+                return
+            with suppress(lmdb.Error):
+                self.env.sync(True)
+            self.env.close()
+            if self.anew:
+                self._lock.close()
 
     def put(self, tx: Any, place: bytes, until: int, value: bytes) -> None:
         """An entry is in the index once; what is changed later is looked at when its first time is over."""
