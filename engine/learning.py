@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
 
-from engine.live import FIRST, LIVE, opened, told, unlearned
+from engine.live import FIRST, LIVE, said, told, unlearned
 from engine.policies import reward_rules
+from engine.shadowing import Shadowing
 from engine.wiring import Workspace
 from kernel.errors import GrowthError, Stale, Unavailable
-from realtime.api import JournalLearner, RewardRule
+from realtime.api import JournalLearner, Learner, RewardRule
 from storage.journal import FileJournalReader
 
 #: seconds between rounds; between looks at registry and definitions
@@ -49,6 +50,8 @@ class Learning:
             self._lock.close()
             raise Stale("another process learns in this workspace") from None
         self._learner: JournalLearner | None = None
+        self._policy: Learner | None = None
+        self._shadowing = Shadowing(space)
         self._number, self._looked = 0, float("-inf")
         self._rules: Mapping[str, RewardRule] = {}
         #: it has never caught up, so what was promoted decides still
@@ -73,6 +76,8 @@ class Learning:
         if (caught_up and (self._unpublished or self._behind)) or due:
             learner.publish()
             self._behind, self._unpublished, self._published = False, 0, monotonic()
+        if self._policy is not None:
+            self._shadowing.round(self._policy, learner.learned)
         return done
 
     def close(self) -> None:
@@ -81,6 +86,7 @@ class Learning:
     def _look(self) -> None:
         """Takes note of what was promoted, rolled back or applied."""
         publish_live(self._space)
+        self._shadowing.look()
         newest = self._space.snapshots.newest(LIVE, self._number)
         rules = reward_rules(self._space)
         if newest is not None or rules != self._rules:
@@ -93,12 +99,14 @@ class Learning:
         newest = self._space.snapshots.newest(LIVE)
         if newest is None:
             raise Unavailable("nobody told which policy is live")
+        self._policy = policy = unlearned(newest[1])
         learner = JournalLearner(
-            unlearned(newest[1]),
+            policy,
             journal=FileJournalReader(self._space.journal),
             snapshots=self._space.snapshots,
             clock=self._space.clock,
             rules=self._rules,
+            watch=self._shadowing.saw,
         )
         self._behind, self._unpublished = learner.learned.until == 0, 0
         return learner
@@ -111,7 +119,7 @@ def publish_live(space: Workspace) -> bool:
     if champion is not None:
         made_by, state, version = champion[0], champion[1], champion[2].version
     newest = space.snapshots.newest(LIVE)
-    if newest is not None and opened(newest[1])[1]["version"] == version:
+    if newest is not None and said(newest[1])["version"] == version:
         return False
     space.snapshots.put(LIVE, told(made_by, version, state))
     return True

@@ -27,26 +27,30 @@ def told(made_by: Mapping[str, Any], version: int | None, state: bytes) -> bytes
     return json.dumps({"made_by": dict(made_by), "version": version}).encode() + b"\n" + state
 
 
-def opened(raw: bytes) -> tuple[Learner, dict[str, Any]]:
-    """The inverse: the policy as it was published, and what was told. Raises Unavailable."""
-    policy, said, state = _parted(raw)
+def opened(raw: bytes) -> Learner:
+    """The policy as it was published. Raises Unavailable."""
+    policy, state = unlearned(raw), raw.partition(b"\n")[2]
     if state:
         policy.restore(state)
-    return policy, said
+    return policy
+
+
+def said(raw: bytes) -> dict[str, Any]:
+    """`made_by` and `version` of what was published, without opening it. Raises Unavailable."""
+    try:
+        found: dict[str, Any] = json.loads(raw.partition(b"\n")[0])
+        return {"made_by": found["made_by"], "version": found["version"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Unavailable(f"who is live cannot be read: {error}") from error
 
 
 def unlearned(raw: bytes) -> Learner:
     """The policy that was published, before its first lesson. Raises Unavailable."""
-    return _parted(raw)[0]
-
-
-def _parted(raw: bytes) -> tuple[Learner, dict[str, Any], bytes]:
-    head, _, state = raw.partition(b"\n")
+    found = said(raw)
     try:
-        said: dict[str, Any] = json.loads(head)
-        return beginning(said["made_by"], said["version"], state), said, state
-    except (ValueError, KeyError, GrowthError) as error:
-        raise Unavailable(f"who is live cannot be read: {error}") from error
+        return beginning(found["made_by"], found["version"], raw.partition(b"\n")[2])
+    except (KeyError, GrowthError) as error:
+        raise Unavailable(f"who is live cannot be made: {error}") from error
 
 
 class LivePolicy:
@@ -66,8 +70,8 @@ class LivePolicy:
         if newer is None:
             self._follower.refresh()
             return
-        policy, said = opened(newer[1])
+        policy = opened(newer[1])
         follower = Follower(policy, self._snapshots)
         follower.refresh()
         self._policy, self._follower, self._number = policy, follower, newer[0]
-        _log.info("policy %s decides (%s)", policy.name, said["made_by"])
+        _log.info("policy %s decides (%s)", policy.name, said(newer[1])["made_by"])

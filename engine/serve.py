@@ -25,6 +25,7 @@ from engine.learning import learning, publish_live
 from engine.publish import read_plan
 from engine.realtime_service import RealTimeService
 from engine.selection_jobs import scheduling
+from engine.shadowing import standing
 from engine.usecases import latest_day
 from engine.wiring import Workspace, open_workspace
 from insight.api import Group, resolve
@@ -70,6 +71,7 @@ def services(workspace: Workspace) -> Services:
         insight=GroupInsight(workspace),
         plan=partial(_plan, workspace),
         explain=partial(_explain, workspace),
+        policies=partial(standing, workspace.snapshots),
         catalog=partial(panel, workspace),
         condition_schema=partial(schema, workspace),
         token=token.get_secret_value() if token else None,

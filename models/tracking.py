@@ -165,6 +165,12 @@ class Registry:
             path = Path(self._client.download_artifacts(found.run_id, "policy", folder))
             return json.loads((path / "made_by.json").read_text()), (path / "state").read_bytes(), found
 
+    def challenger(self) -> int | None:
+        """Version of the policy that was judged last; None when there is none, or it is the champion."""
+        aliases = self._aliases(POLICY)
+        number = aliases.get(CHALLENGER)
+        return None if number == aliases.get(CHAMPION) else number
+
     def find(self, name: str, key: str) -> ModelVersion | None:
         """The version that was trained under `key`, if there is one."""
         for version in self._versions(name):

@@ -35,6 +35,7 @@ from realtime.ridge import Ridge
 from realtime.sequence import FutureWorth, Sequential, no_worth
 from realtime.sessions import IDLE, Session, SessionStep, one_each, placed, sessions_of
 from realtime.shadow import Shadowed, ShadowReport, shadow, shadow_report
+from realtime.shadowing import JournalShadow, Tally
 from realtime.thompson import Thompson
 from realtime.vw import SquareCB
 
@@ -66,6 +67,7 @@ __all__ = [
     "Joined",
     "JournalLearner",
     "JournalReader",
+    "JournalShadow",
     "JournalWriter",
     "Learned",
     "Learner",
@@ -93,6 +95,7 @@ __all__ = [
     "SquareCB",
     "Standing",
     "Status",
+    "Tally",
     "Thompson",
     "Uniform",
     "Verdict",

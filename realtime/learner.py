@@ -11,14 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from kernel.clock import Clock
 from kernel.errors import Unavailable
-from realtime.join import SETTLED, START, Join
+from realtime.join import SETTLED, START, Join, Joined
 from realtime.outcomes import SKEW, family
 from realtime.policy import Learner
 from realtime.ports import JournalReader, Position, Snapshots
@@ -64,7 +64,11 @@ class JournalLearner:
         snapshots: Snapshots,
         clock: Clock,
         rules: Mapping[str, RewardRule] | None = None,
+        watch: Callable[[Joined], None] | None = None,
     ) -> None:
+        """`watch` is told of each decision when its reward is final, in that order, and must not raise; after
+        a restart those that were not published come again."""
+        self._watch = watch
         self._policy, self._snapshots, self._clock = policy, snapshots, clock
         self.learned = Learned()
         kept = snapshots.newest(family(policy.name))
@@ -88,7 +92,10 @@ class JournalLearner:
         now = micros(self._clock.now(), "now") - SETTLED
         done = lessons = used = over = 0
         reward, until = 0.0, self.learned.until
-        for choice, actions, net, outcomes, passed_over, final in self._join.final(now, limit):
+        for joined in self._join.final(now, limit):
+            choice, actions, net, outcomes, passed_over, final = joined
+            if self._watch is not None:
+                self._watch(joined)
             if choice.by_policy:
                 self._policy.learn(choice.context, actions, choice.chosen, choice.propensity, net)
                 lessons, reward = lessons + 1, reward + net

@@ -1,13 +1,13 @@
-"""`growth serve`, `growth learn`: what answers in real time, and what learns from it."""
+"""`growth serve`, `growth learn`, `growth policies`: what answers in real time, and what learns from it."""
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from engine.cli.shell import HERE, Dir, workspace
+from engine.cli.shell import HERE, AsJson, Dir, say, say_json, workspace
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,3 +34,53 @@ def add_to(app: typer.Typer) -> None:
         from engine.learning import learn
 
         learn(workspace(root))
+
+    @app.command("policies")
+    def policies_(root: Dir = HERE, as_json: AsJson = False) -> None:
+        """Which policy decides, what it has learned, and how the challenger in its shadow compares."""
+        from engine.shadowing import standing
+
+        found = standing(workspace(root).snapshots)
+        if as_json:
+            say_json(found)
+            return
+        for line in _lines(found):
+            say(line)
+
+
+def _lines(found: dict[str, Any]) -> list[str]:
+    live, apprentice, shadow = (found[each] for each in ("live", "apprentice", "shadow"))
+    if live is None:
+        return ["nothing was learned yet: growth serve, or growth learn, does"]
+    paid = "" if live["reward"] is None else f", {live['reward']:.4f} each"
+    until = "" if live["until"] is None else f", until {live['until']}"
+    lines = [f"live       {live['policy']}: {live['lessons']:,} lessons{paid}{until}"]
+    if apprentice is not None:
+        state = "decides itself" if apprentice["live"] else "watches"
+        lines.append(
+            f"apprentice {state}: agrees with {apprentice['rule']} in {apprentice['share']:.1%} of"
+            f" {apprentice['decisions']:,}; live at {apprentice['live_at']:.0%} of {apprentice['window']:,}"
+        )
+    if found["trouble"]:
+        lines.append(f"shadow     none: {found['trouble']}")
+    return lines if shadow is None else lines + _shadow_lines(shadow)
+
+
+def _shadow_lines(shadow: dict[str, Any]) -> list[str]:
+    lines = [f"shadow     v{shadow['version']} {shadow['policy']}, since {shadow['since']}"]
+    if shadow["agreement"] is not None:
+        lines.append(
+            f"           agrees in {shadow['agreement']:.1%} of {shadow['decisions']:,} decisions,"
+            f" {shadow['distance']:.3f} apart"
+        )
+    if shadow["failures"]:
+        lines.append(f"           failed at {shadow['failures']:,}: {shadow['failure']}")
+    if shadow["value"] is not None:
+        worth, live = (
+            f"{each['mean']:.4f} [{each['low']:.4f}, {each['high']:.4f}]"
+            for each in (shadow["value"], shadow["live_value"])
+        )
+        lines.append(f"           would earn {worth} a decision, live {live}, from {shadow['judged']:,}")
+    if shadow["warning"]:
+        lines.append(f"           {shadow['warning']}")
+    return lines

@@ -19,6 +19,7 @@ from engine.http.audience_routes import add_schemas, audience_routes, member_rou
 from engine.http.catalog_routes import catalog_routes
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
+from engine.http.policy_routes import policy_routes
 from engine.http.realtime_routes import realtime_routes
 from engine.http.routes import group_routes, plan_routes
 from engine.http.services import Services
@@ -56,6 +57,7 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(straight, dependencies=guard, responses=problems.RESPONSES)
     for router in (realtime_routes(services, metrics), group_routes(services), plan_routes(services)):
         app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
+    app.include_router(policy_routes(services), dependencies=guard, responses=problems.RESPONSES)
     app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)
     if services.insight is not None:
         routes = insight_routes(services.insight)

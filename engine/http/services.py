@@ -52,6 +52,8 @@ class Services:
     #: what a condition panel shows; the JSON Schema of a condition
     catalog: Callable[[], Json] = dict
     condition_schema: Callable[[], Json] = dict
+    #: how policies stand
+    policies: Callable[[], Json] = dict
     #: makes a group answerable, however long that takes
     prepare: Callable[[str], object] = lambda _: None
     #: groups, why, and fresh events; absent where nothing is published

@@ -269,7 +269,7 @@ def test_with_a_token_every_call_of_v1_needs_it(services: Services) -> None:
     schema = client.get("/openapi.json").json()
     calls = [(method, path) for path, item in schema["paths"].items() for method in item]
     guarded = [(method, path) for method, path in calls if path.startswith("/v1/")]
-    assert len(guarded) == 8
+    assert len(guarded) == 9
     for method, path in guarded:
         url = path.replace("{date}", "2017-10-16")
         for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s"}):
