@@ -27,7 +27,6 @@ from kernel.errors import NotFound
 from kernel.exposure import Reservation
 from kernel.learning import Action, Decision
 from realtime.api import Outcome, encode_decision, encode_outcome
-from storage.decisions import SqlDecisionLog
 from storage.events import EventLog, NewEvent
 from storage.journal import FileJournalWriter
 
@@ -76,18 +75,6 @@ def make(folder: Path, users: list[Any]) -> Workspace:
 
 
 def _in_sql(space: Workspace, users: list[Any]) -> None:
-    log = SqlDecisionLog(space.database)
-    for number, user in enumerate(users):
-        decision = Decision(
-            decision_id=f"d{number}", user_id=str(user), moment="guidance", decided_at=AT,
-            context={"user_id": user, "friends": {"users": [users[0], "zoe"]}}, actions=("a",),
-            propensities=(1.0,), action="a", propensity=1.0, policy="p@1", prices={}, reason="r",
-        )  # fmt: skip
-        log.append(decision, [Action(id="a")], key=None, session_id=None)
-        log.add_outcome(
-            outcome_id=f"o{number}", decision_id=f"d{number}", name="buy", value=1.0, occurred_at=AT,
-            received_at=AT, in_window=True,
-        )  # fmt: skip
     journal = FileJournalWriter(space.journal, "w0")
     for number, user in enumerate(users):
         decision = Decision(

@@ -8,11 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import JSON, Column, ForeignKey, MetaData, String, Table, Text, insert, text
 
-from kernel.learning import Action, Decision
 from storage.database import Engine, open_database
-from storage.decisions import SqlDecisionLog
 from storage.definitions import DefinitionStore
 from storage.forget_sql import forget_in_database, is_sqlite, sqlite_file
 from storage.identities import IdentityStore
@@ -22,29 +20,50 @@ AT = datetime(2017, 10, 16, tzinfo=UTC)
 HER = "ann-77@x.example"
 ANN, NUMBER = Person(ids=(HER,)), Person(ids=(42,))
 
-
-def decide(
-    log: SqlDecisionLog, number: int, user: str, context: dict[str, object], key: str | None = None
-) -> None:
-    decision = Decision(
-        decision_id=f"d{number}", user_id=user, moment="guidance", decided_at=AT, context=context,
-        actions=("a",), propensities=(1.0,), action="a", propensity=1.0, policy="p@1", prices={}, reason="r",
-    )  # fmt: skip
-    log.append(decision, [Action(id="a")], key=key, session_id=f"{user}/1")
-    log.add_outcome(
-        outcome_id=f"o{number}", decision_id=f"d{number}", name="buy", value=1.0, occurred_at=AT,
-        received_at=AT, in_window=True,
-    )  # fmt: skip
+#: tables of somebody else's, one referring to the other
+OTHERS = MetaData()
+DECISIONS = Table(
+    "decisions",
+    OTHERS,
+    Column("decision_id", String(200), primary_key=True),
+    Column("user_id", String(200)),
+    Column("note", String(200)),
+    Column("context", JSON),
+    Column("reason", Text),
+)
+OUTCOMES = Table(
+    "outcomes",
+    OTHERS,
+    Column("outcome_id", String(200), primary_key=True),
+    Column("decision_id", ForeignKey("decisions.decision_id")),
+)
+LEARNED = Table(
+    "learned_decisions",
+    OTHERS,
+    Column("decision_id", ForeignKey("decisions.decision_id"), primary_key=True),
+)
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Engine:
     engine = open_database(f"sqlite:///{tmp_path}/growth.db")
-    log = SqlDecisionLog(engine)
-    decide(log, 1, HER, {"page": "x"}, key=f"key {HER}")
-    decide(log, 2, "bo", {"friend": HER, "age": 42})
-    decide(log, 3, "42", {"user_id": 42})
-    log.commit_learning([("d1", 1.0, 1)], policy="p", version="p@2", state=b"state", at=AT)
+    OTHERS.create_all(engine)
+    with engine.begin() as connection:
+        for number, user, context, note in (
+            (1, HER, {"page": "x"}, f"key {HER}"),
+            (2, "bo", {"friend": HER, "age": 42}, None),
+            (3, "42", {"user_id": 42}, None),
+        ):
+            row = {
+                "decision_id": f"d{number}",
+                "user_id": user,
+                "context": context,
+                "note": note,
+                "reason": "r",
+            }
+            connection.execute(insert(DECISIONS), row)
+            connection.execute(insert(OUTCOMES), {"outcome_id": f"o{number}", "decision_id": f"d{number}"})
+        connection.execute(insert(LEARNED), {"decision_id": "d1"})
     identities = IdentityStore(engine)
     identities.merge("bo", HER, because=f"same phone as {HER}", by="me", at=AT)
     identities.merge("cy", "bo", because=f"{HER} said so", by="me", at=AT)

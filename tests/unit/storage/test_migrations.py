@@ -8,7 +8,6 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-import storage.decisions
 import storage.definitions
 import storage.events
 import storage.group_exports
