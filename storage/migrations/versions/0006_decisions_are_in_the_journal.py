@@ -37,18 +37,6 @@ def downgrade() -> None:
     )
     op.create_index(op.f("ix_decisions_decided_at"), "decisions", ["decided_at"], unique=False)
     op.create_table(
-        "definition_versions",
-        sa.Column("kind", sa.String(length=40), nullable=False),
-        sa.Column("name", sa.String(length=100), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("body", sa.JSON(), nullable=False),
-        sa.Column("fingerprint", sa.String(length=16), nullable=False),
-        sa.Column("applied_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("applied_by", sa.String(length=100), nullable=False),
-        sa.PrimaryKeyConstraint("kind", "name", "version", name=op.f("pk_definition_versions")),
-        sa.UniqueConstraint("kind", "name", "version", name=op.f("uq_definition_versions_kind_name_version")),
-    )
-    op.create_table(
         "outcomes",
         sa.Column("outcome_id", sa.String(length=200), nullable=False),
         sa.Column("decision_id", sa.String(length=200), nullable=False),

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from sqlalchemy import inspect
 
 import storage.definitions
 import storage.events
@@ -18,7 +21,7 @@ import storage.plans
 import storage.selection_runs
 import storage.tombstones  # noqa: F401 - imported for the tables that they declare
 from kernel.errors import Unavailable
-from storage.database import migrate, open_database
+from storage.database import MIGRATIONS, migrate, open_database
 from storage.tables import metadata
 
 
@@ -33,3 +36,17 @@ def test_a_new_database_has_every_table_and_migrating_again_changes_nothing(tmp_
 def test_a_database_that_cannot_be_opened_is_unavailable(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="does not answer"):
         open_database(f"sqlite:///{tmp_path}/no/such/folder/growth.db")
+
+
+def test_every_migration_can_be_taken_back_and_made_again(tmp_path: Path) -> None:
+    engine, config = open_database(f"sqlite:///{tmp_path}/growth.db"), Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    for change, to in ((command.downgrade, "0005"), (command.downgrade, "base"), (command.upgrade, "head")):
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            change(config, to)
+        logged = {"decisions", "outcomes", "learned_decisions", "policy_states"}
+        assert logged & set(inspect(engine).get_table_names()) == (logged if to == "0005" else set())
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
