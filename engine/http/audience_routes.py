@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from engine.audience_service import AudienceService, BadEvents
+from engine.http.examples import example
 from engine.http.problems import MEDIA_TYPE, Problem
 from engine.http.services import Services
 from kernel.errors import BadInput, Unavailable
@@ -97,10 +98,6 @@ class Asked(BaseModel):
     users: list[str | int] = Field(examples=[["42", "43"]])
 
 
-def _example(value: object) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {"application/json": {"example": value}}}}
-
-
 def member_route(services: Services, token: str | None) -> APIRouter:
     """`GET /v1/groups/{name}/members/{user_id}`, the short way."""
 
@@ -125,7 +122,7 @@ def member_route(services: Services, token: str | None) -> APIRouter:
 
     router = APIRouter(prefix="/v1", tags=["groups"], route_class=Straight)
 
-    @router.get("/groups/{name}/members/{user_id}", responses=_example(_MEMBER))
+    @router.get("/groups/{name}/members/{user_id}", responses=example(_MEMBER))
     async def is_member(name: str, user_id: str) -> dict[str, Any]:
         """Whether the user belongs. `as_of`: the batch, or, for a user whom fresh events have touched, when
         she was last evaluated. `version` 0 with `published: false`: worked out on demand."""
@@ -146,12 +143,12 @@ def check_token(scope: Scope, token: str) -> None:
 def audience_routes(audiences: AudienceService) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
-    @router.get("/groups", tags=["groups"], responses=_example({"groups": [_GROUP]}))
+    @router.get("/groups", tags=["groups"], responses=example({"groups": [_GROUP]}))
     def list_groups() -> dict[str, Any]:
         """Every group: count, instant, version, mode, freshness, newest run, and what is wrong with it."""
         return audiences.describe_all()
 
-    @router.get("/groups/{name}", tags=["groups"], responses=_example(_GROUP))
+    @router.get("/groups/{name}", tags=["groups"], responses=example(_GROUP))
     def read_group(name: str) -> dict[str, Any]:
         """One group, as in the list."""
         return audiences.describe(name)
@@ -159,13 +156,13 @@ def audience_routes(audiences: AudienceService) -> APIRouter:
     @router.post(
         "/groups/{name}/members",
         tags=["groups"],
-        responses=_example({"as_of": _AT, "version": 3, "members": {"42": True, "43": None}}),
+        responses=example({"as_of": _AT, "version": 3, "members": {"42": True, "43": None}}),
     )
     def are_members(name: str, asked: Asked) -> dict[str, Any]:
         """Many users at once; null for one that is not known."""
         return audiences.many(name, [str(user) for user in asked.users])
 
-    @router.get("/groups/{name}/members/{user_id}/why", tags=["groups"], responses=_example(_WHY))
+    @router.get("/groups/{name}/members/{user_id}/why", tags=["groups"], responses=example(_WHY))
     def explain_member(name: str, user_id: str) -> dict[str, Any]:
         """Why the user belongs or not: the condition line by line."""
         return audiences.why(name, user_id)
@@ -173,7 +170,7 @@ def audience_routes(audiences: AudienceService) -> APIRouter:
     @router.get(
         "/users/{user_id}/groups",
         tags=["groups"],
-        responses=_example(
+        responses=example(
             {"user_id": "42", "groups": [{"name": "lapsed_shanghai", "version": 3, "as_of": _AT}]}
         ),
     )
@@ -186,7 +183,7 @@ def audience_routes(audiences: AudienceService) -> APIRouter:
         tags=["real time"],
         openapi_extra=_EVENTS,
         response_model=Received | list[Received],
-        responses=_example(_RECEIVED),
+        responses=example(_RECEIVED),
     )
     async def receive_events(request: Request) -> Response:
         """One event or up to 1,000, durable when answered. A repeated `event_id` changes nothing and gets the

