@@ -26,13 +26,32 @@ class Interval:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
+class Search(Frozen):
+    """How long better parameters of a learner are looked for, on earlier and later parts of its data."""
+
+    #: sets of parameters that are tried at most
+    trials: int = Field(default=30, ge=1, le=1000)
+    #: no trial begins after so long, seconds
+    seconds: float = Field(default=120.0, gt=0, le=86_400)
+
+
+class Stakes(Frozen):
+    """What is at stake when users are chosen by a model: its policy curve in money is drawn from this."""
+
+    #: money that one unit of the outcome brings (a response; a unit of money spent: the margin)
+    outcome: float
+    #: money that choosing one user costs
+    contact: float = Field(default=0.0, ge=0)
+
+
 class ModelRecipe(Definition):
     """What a model predicts, and from which windows of history."""
 
     kind: Literal["model"] = "model"
     #: `response`: P(responds to an offer | reached); `spend`: money in the window; `churn`: P(no
-    #: purchase in the window)
-    predicts: Literal["response", "spend", "churn"]
+    #: purchase in the window); `lapse`: P(silent for longer than the user's own rhythm allows);
+    #: `next_purchase`: days until the next purchase, at most the window
+    predicts: Literal["response", "spend", "churn", "lapse", "next_purchase"]
     #: how far ahead the outcome counts
     within: Window = "56d"
     #: windows of history that features sum over
@@ -41,6 +60,17 @@ class ModelRecipe(Definition):
     matured: Window = "21d"
     #: distance of the instants at which users are looked at for training (spend, churn)
     every: Window = "28d"
+    #: so many times the user's usual gap without a purchase is a lapse (`lapse`), at most the window
+    silence: float = Field(default=3.0, gt=0, le=100)
+    #: pattern of feature names → how the prediction may move with them where the business knows it; the
+    #: first pattern that fits a feature counts
+    monotone: dict[str, Literal["rises", "falls"]] = {}
+    #: looks for parameters; without it those that suit some thousand users are taken
+    search: Search | None = None
+    #: for the policy curve in money; without it the curve counts outcomes
+    stakes: Stakes | None = None
+    #: fields of the user (catalog) by whose labels the evidence is split
+    segments: tuple[str, ...] = ()
 
     @property
     def horizon(self) -> timedelta:
