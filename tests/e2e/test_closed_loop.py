@@ -84,10 +84,11 @@ def serving(root: Path, *words: str) -> Iterator[str]:
             log.close()
 
 
-def until(done: Callable[[], bool], seconds: float = 90.0) -> None:
+def until(done: Callable[[], bool], seconds: float = 90.0, told: Callable[[], str] = str) -> None:
+    """`told`: how things stand, for when it never happens."""
     end = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < end, "it never happened"
+        assert time.monotonic() < end, f"it never happened: {told()}"
         time.sleep(0.1)
 
 
@@ -154,7 +155,13 @@ def test_two_workers_share_learn_and_lose_nothing(root: Path, where: str) -> Non
             web = [{"id": "good", "channel": "web"}, {"id": "none"}]
             shown = [decide(base, "capped", actions=web)["reason"] for _ in range(12)]
             # both workers: either may answer
-            until(lambda: all(_lessons(decide(base, "x")["policy"]) >= len(made) for _ in range(20)))
+            seen = list[dict[str, Any]]()
+
+            def all_learned() -> bool:
+                seen[:] = [decide(base, "x") for _ in range(20)]
+                return all(_lessons(each["policy"]) >= len(made) for each in seen)
+
+            until(all_learned, told=lambda: f"{len(made)} made; {seen}; {(root / 'log').read_text()}")
             # a worker that was begun again takes its time to follow
             until(lambda: sum(decide(base, f"v{number}")["action"] == "good" for number in range(60)) > 45)
     finally:
