@@ -165,6 +165,10 @@ class Registry:
             path = Path(self._client.download_artifacts(found.run_id, "policy", folder))
             return json.loads((path / "made_by.json").read_text()), (path / "state").read_bytes(), found
 
+    def deciding(self) -> int | None:
+        """Version of the policy that is the champion; None when none was ever promoted. One question."""
+        return self._aliases(POLICY).get(CHAMPION)
+
     def challenger(self) -> int | None:
         """Version of the policy that was judged last; None when there is none, or it is the champion."""
         aliases = self._aliases(POLICY)
