@@ -105,8 +105,12 @@ class Content(Definition):
     goals: tuple[str, ...] = Field(min_length=1)
     #: touchpoints that it fits
     touchpoints: tuple[str, ...] = Field(min_length=1)
-    #: text; `{label}` of the benefit as `{benefit}`
+    #: text; `{label}` of the benefit as `{benefit}`, more as Jinja2: `{{ user.first_name }}`, `{{ code }}`
     text: str = ""
+    #: subject line, or title; a template as `text` is
+    subject: str = ""
+    #: the same in HTML, where the channel can show it; a template whose values are escaped
+    html: str = ""
 
 
 class Task(Frozen):
