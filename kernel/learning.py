@@ -56,6 +56,8 @@ class ModelRecipe(Definition):
     within: Window = "56d"
     #: windows of history that features sum over
     history: tuple[Window, ...] = ("28d", "84d", "364d")
+    #: a feature set (`kind: features`) to learn from besides; in a model the set itself, as it was
+    features: str | dict[str, Any] | None = None
     #: offers younger than this teach nothing yet (response)
     matured: Window = "21d"
     #: distance of the instants at which users are looked at for training (spend, churn)
@@ -95,6 +97,12 @@ class ModelVersion:
     metrics: dict[str, float]
     #: what the run was told, as text
     params: dict[str, str] = field(default_factory=dict)
+    #: it beat every trivial baseline; else everyone gets the average
+    trusted: bool = True
+    #: the gate's sentence: why it became champion, or why not
+    reason: str = ""
+    #: plans that used it: date → version of the plan
+    plans: dict[str, str] = field(default_factory=dict)
 
 
 class Action(Frozen):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -14,7 +14,9 @@ from kernel.clock import parse_window
 from kernel.errors import BadInput
 from kernel.events import OFFER
 from kernel.learning import ModelRecipe
-from models.features import STEADY, offer_features, user_features
+from models.feature_batch import STEADY
+from models.feature_check import check_rows, check_trainable
+from models.features import declared_in, offer_features, recipe_features, usual_of
 from models.history import History
 
 #: columns of a dataset that are no features
@@ -30,10 +32,12 @@ class Dataset:
     frame: pl.DataFrame
     #: no label looks past this instant
     as_of: datetime
+    #: columns that only baselines look at, not the model
+    hidden: frozenset[str] = frozenset()
 
     @property
     def features(self) -> list[str]:
-        return [name for name in self.frame.columns if name not in KEYS]
+        return [name for name in self.frame.columns if name not in KEYS and name not in self.hidden]
 
     @property
     def labels(self) -> NDArray[np.float64]:
@@ -53,7 +57,11 @@ class Dataset:
             raise BadInput("cannot be split by time: all rows are of one instant", field="dataset")
         cut = max(after["at"][0], instants["at"].sort()[1])
         early, late = (self.frame.filter(side) for side in (pl.col("at") < cut, pl.col("at") >= cut))
-        return Dataset(frame=early, as_of=self.as_of), Dataset(frame=late, as_of=self.as_of)
+        return self.of(early), self.of(late)
+
+    def of(self, frame: pl.DataFrame) -> Dataset:
+        """Other rows of the same kind."""
+        return replace(self, frame=frame)
 
 
 def matrix(frame: pl.DataFrame, features: Sequence[str]) -> NDArray[np.float64]:
@@ -69,7 +77,7 @@ def response_rows(
 ) -> pl.DataFrame:
     """Features of user × offer as of `as_of`: `targets` (user, offer), `offers` (offer, traits)."""
     longest = recipe.history[-1]
-    people = user_features(history, as_of, recipe.history)
+    people = recipe_features(history, as_of, recipe)
     affinity = offer_features(history, offers[OFFER].to_list(), as_of, longest)
     frame = (
         targets.select("user", OFFER)
@@ -105,6 +113,7 @@ def _trait_features(history: History, offers: pl.DataFrame, as_of: datetime) -> 
 
 def response_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> Dataset:
     """One row a user × offer received and matured before `as_of`; label: responded by then."""
+    check_trainable(declared_in(recipe))
     known = history.until(as_of)
     offers = known.offers().filter(pl.col("at") <= as_of - parse_window(recipe.matured)).sort("at", OFFER)
     treatments, responses = known.contacts()
@@ -122,13 +131,16 @@ def response_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> 
     frame = pl.concat(parts, how="diagonal_relaxed").join(
         answered.unique(), on=["user", OFFER], how="left", maintain_order="left"
     )
-    return _checked(frame.with_columns(pl.col("label").fill_null(0.0)), as_of, "response")
+    frame = frame.with_columns(pl.col("label").fill_null(0.0))
+    return _checked(frame, as_of, "response", _hidden(history, recipe))
 
 
 def _response_part(
     history: History, targets: pl.DataFrame, offers: pl.DataFrame, at: datetime, recipe: ModelRecipe
 ) -> pl.DataFrame:
-    key = ("response", at, recipe.history, tuple(offers[OFFER].to_list()), targets.height)
+    declared = declared_in(recipe)
+    own = None if declared is None else declared.fingerprint
+    key = ("response", at, recipe.history, own, tuple(offers[OFFER].to_list()), targets.height)
     return history.remember(key, lambda: response_rows(history, targets, offers, at, recipe))
 
 
@@ -138,11 +150,12 @@ def horizon_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> D
     Instants go back from `as_of - within` by `every`, as long as there is as much history before them
     as the window is long.
     """
+    check_trainable(declared_in(recipe))
     known = history.until(as_of)
     parts = []
     at = as_of - recipe.horizon
     while at - recipe.horizon >= history.begin:
-        rows = user_features(history, at, recipe.history).with_columns(pl.lit(at).alias("at"))
+        rows = recipe_features(history, at, recipe).with_columns(pl.lit(at).alias("at"))
         inside = known.purchases.filter((pl.col("at") > at) & (pl.col("at") <= at + recipe.horizon))
         spent = (
             inside.group_by("user")
@@ -161,13 +174,21 @@ def horizon_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> D
             value=as_of.isoformat(),
         )
     frame = pl.concat(parts, how="diagonal_relaxed").sort("at", "user")
-    return _checked(frame, as_of, recipe.predicts)
+    return _checked(frame, as_of, recipe.predicts, _hidden(history, recipe))
 
 
-def _checked(frame: pl.DataFrame, as_of: datetime, name: str) -> Dataset:
+def _hidden(history: History, recipe: ModelRecipe) -> frozenset[str]:
+    """The usual features, where a recipe's own set is to stand alone."""
+    declared = declared_in(recipe)
+    alone = declared is not None and not declared.usual
+    return frozenset(usual_of(history, recipe.history).columns) if alone else frozenset()
+
+
+def _checked(frame: pl.DataFrame, as_of: datetime, name: str, hidden: frozenset[str]) -> Dataset:
     if frame.height < FEWEST_ROWS:
         raise BadInput(f"has {frame.height} examples; {FEWEST_ROWS} are needed", field=f"dataset {name}")
-    data = Dataset(frame=frame, as_of=as_of)
+    check_rows(frame, name, [key for key in KEYS[:3] if key in frame.columns])
+    data = Dataset(frame=frame, as_of=as_of, hidden=hidden)
     check_labels(data, name)
     return data
 

@@ -1,117 +1,79 @@
 """Point-in-time features of users and of user × offer: nothing after `as_of` reaches one.
 
-Sums over a window are stated per week of the part of it that the records cover, and tenure as a share
-of the records' length: otherwise a year's sum would grow with the calendar while the records are young,
-and a model would learn the date instead of the user.
+Those of users are declared (`models.feature_default`, and whatever a recipe adds); those of user × offer say
+how close an offer is to what a user buys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 
 from kernel.clock import parse_window
+from kernel.definitions import parse
+from kernel.errors import BadInput
 from kernel.events import OFFER
+from kernel.learning import ModelRecipe
+from models.feature_batch import STEADY, derive
+from models.feature_default import usual_features
+from models.feature_definitions import FeatureSet
 from models.history import History
 
-_DAY = 86_400_000_000
-#: sums differ in their last digits with the order in which threads meet; a model must not see that
-STEADY = pl.col(pl.Float64).round_sig_figs(12)
+
+def user_features(
+    history: History, as_of: datetime, windows: Sequence[str], declared: FeatureSet | None = None
+) -> pl.DataFrame:
+    """One row a user who bought by `as_of`: user, then features (days, money, counts, shares).
+
+    The usual ones, and those of `declared` beside them. Raises BadInput for one that both have.
+    """
+    key = ("user", as_of, tuple(windows), None if declared is None else declared.fingerprint)
+    return history.remember(key, lambda: _user_features(history, as_of, windows, declared))
 
 
-def _days(column: str, as_of: datetime) -> pl.Expr:
-    return (pl.lit(as_of) - pl.col(column)).dt.total_microseconds() / _DAY
+def _user_features(
+    history: History, as_of: datetime, windows: Sequence[str], declared: FeatureSet | None
+) -> pl.DataFrame:
+    usual, facts = usual_of(history, windows), history.facts()
+    found = derive(usual, facts, as_of)
+    if declared is not None:
+        both = sorted(set(usual.columns) & set(declared.columns))
+        if both:
+            raise BadInput(
+                "is one of the usual features; give it a name",
+                where=f"features {declared.name}",
+                field=both[0],
+            )
+        people = found.select("user")
+        found = found.join(derive(declared, facts, as_of, people), on="user", how="left")
+    return found.sort("user").collect()
 
 
-def user_features(history: History, as_of: datetime, windows: Sequence[str]) -> pl.DataFrame:
-    """One row a user who bought by `as_of`: user, then features (days, money, counts, shares)."""
-    key = ("user", as_of, tuple(windows))
-    return history.remember(key, lambda: _user_features(history, as_of, windows))
-
-
-def _user_features(history: History, as_of: datetime, windows: Sequence[str]) -> pl.DataFrame:
-    lines = history.purchases.lazy().filter(pl.col("at") <= as_of).with_columns(age=_days("at", as_of))
-    covered = max((as_of - history.begin) / timedelta(days=1), 1.0)
-    frame = (
-        lines.group_by("user").agg(_sums(history, windows, covered)).with_columns(_ratios(history, windows))
-    )
-    frame = frame.join(_rhythm(lines), on="user", how="left")
-    for name in ("treatments", "responses"):
-        events: pl.DataFrame | None = getattr(history, name)
-        if events is not None:
-            frame = frame.join(_contacts(events, name, as_of), on="user", how="left")
-    if history.treatments is not None and history.responses is not None:
-        counts = ("treatments_offers", "responses_offers", "responses_count")
-        # one pseudo-offer at a tenth of a response: a young record is close to the average one
-        share = (pl.col("responses_offers") + 0.1) / (pl.col("treatments_offers") + 1)
-        frame = frame.with_columns(pl.col(counts).fill_null(0)).with_columns(responses_share=share)
-    return frame.sort("user").with_columns(STEADY).collect()
-
-
-def _sums(history: History, windows: Sequence[str], covered: float) -> list[pl.Expr]:
-    exprs = [
-        pl.col("age").min().alias("recency_days"),
-        (pl.col("age").max() / covered).alias("tenure_share"),
-        (pl.col("event_id").n_unique() / (pl.col("age").max().clip(7) / 7)).alias("purchases_lived"),
+def usual_of(history: History, windows: Sequence[str]) -> FeatureSet:
+    """The usual features, as far as the history has what they are made of."""
+    labels = [each for each in ("item", "place", "category") if each in history.purchases.columns]
+    contacts = [
+        name.removesuffix("s") for name in ("treatments", "responses") if getattr(history, name) is not None
     ]
-    for label in ("item", "place", "category"):
-        if label in history.purchases.columns:
-            exprs.append(pl.col(label).n_unique().alias(f"{label}_distinct"))
-    for window in windows:
-        length = parse_window(window) / timedelta(days=1)
-        inside, weeks = pl.col("age") < length, min(length, covered) / 7
-        purchases = pl.col("event_id").filter(inside).n_unique()
-        exprs.append((purchases / weeks).alias(f"purchases_{window}"))
-        for number in history.numbers:
-            exprs.append((pl.col(number).filter(inside).sum() / weeks).alias(f"{number}_{window}"))
-            if number != "amount":
-                lines = (pl.col(number).filter(inside) > 0).sum()
-                exprs.append((lines / weeks).alias(f"{number}_lines_{window}"))
-    return exprs
+    return usual_features(windows, history.numbers, labels, contacts)
 
 
-def _ratios(history: History, windows: Sequence[str]) -> list[pl.Expr]:
-    exprs = []
-    for window in windows:
-        amount = pl.col(f"amount_{window}")
-        exprs.append((amount / pl.col(f"purchases_{window}")).fill_nan(None).alias(f"basket_{window}"))
-        for number in history.numbers[1:]:
-            share = pl.col(f"{number}_{window}") / (amount + pl.col(f"{number}_{window}") + 0.1)
-            exprs.append(share.alias(f"{number}_share_{window}"))
-    if len(windows) > 1:
-        recent, usual = pl.col(f"amount_{windows[0]}"), pl.col(f"amount_{windows[-1]}")
-        exprs.append(((recent + 0.1) / (usual + 0.1)).log().alias("amount_trend"))
-    return exprs
+def declared_in(recipe: ModelRecipe) -> FeatureSet | None:
+    """The feature set that a recipe carries. Raises BadInput where it is only named: nobody looked it up."""
+    told = getattr(recipe, "features", None)  # a model learned before there were sets has none
+    if told is None:
+        return None
+    if isinstance(told, str):
+        said = "is the name of a feature set, which nobody has looked up"
+        raise BadInput(said, where=f"model {recipe.name}", field="features", value=told)
+    return parse(FeatureSet, told, f"model {recipe.name}")
 
 
-def _rhythm(lines: pl.LazyFrame) -> pl.LazyFrame:
-    """Gaps between purchase days: their mean and spread, and how late the user is by them."""
-    days = lines.select("user", pl.col("age").floor().alias("day")).unique().sort("user", "day")
-    gaps = days.with_columns(gap=pl.col("day").diff().over("user"))
-    rhythm = gaps.group_by("user").agg(
-        pl.col("gap").mean().alias("gap_mean_days"),
-        pl.col("gap").std().alias("gap_spread_days"),
-        pl.col("day").min().alias("_recency"),
-    )
-    late = pl.col("_recency") / pl.col("gap_mean_days").clip(1)
-    return rhythm.with_columns(late.alias("lateness")).drop("_recency")
-
-
-def _contacts(events: pl.DataFrame, name: str, as_of: datetime) -> pl.LazyFrame:
-    """Earlier offers or responses, strictly before `as_of`: an offer does not foretell itself."""
-    return (
-        events.lazy()
-        .filter(pl.col("at") < as_of)
-        .with_columns(age=_days("at", as_of))
-        .group_by("user")
-        .agg(
-            pl.col(OFFER).n_unique().alias(f"{name}_offers"),
-            pl.len().alias(f"{name}_count"),
-            pl.col("age").min().alias(f"{name}_recency_days"),
-        )
-    )
+def recipe_features(history: History, as_of: datetime, recipe: ModelRecipe) -> pl.DataFrame:
+    """`user_features` as a recipe has them."""
+    return user_features(history, as_of, recipe.history, declared_in(recipe))
 
 
 def offer_features(history: History, offers: Sequence[object], as_of: datetime, window: str) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
@@ -12,6 +12,7 @@ import polars as pl
 from kernel.errors import BadInput
 from kernel.events import EVENT_COLUMNS, OFFER, check_event_frame
 from kernel.ids import fingerprint, frame_fingerprint
+from models.feature_facts import Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,10 @@ class History:
     responses: pl.DataFrame | None = None
     #: offer, item: what each offer is for; None when not known
     offer_items: pl.DataFrame | None = None
+    #: further events that declared features are made of, by name: user, at, event_id, fields
+    events: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    #: user, then the fields that declared features are made of, as they are now
+    fields: pl.DataFrame | None = None
     _derived: dict[tuple[object, ...], pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -34,6 +39,11 @@ class History:
             frame = getattr(self, name)
             if frame is not None:
                 check_event_frame(frame.lazy(), name, (OFFER,))
+        for name, frame in self.events.items():
+            check_event_frame(frame.lazy(), name)
+        if self.fields is not None and self.fields["user"].is_duplicated().any():
+            twice = self.fields.filter(pl.col("user").is_duplicated())["user"][0]
+            raise BadInput("is in more than one row", where="fields", field="user", value=twice)
 
     def until(self, as_of: datetime) -> History:
         """The same, with nothing that happened after `as_of`."""
@@ -43,6 +53,18 @@ class History:
             treatments=None if self.treatments is None else self.treatments.filter(cut),
             responses=None if self.responses is None else self.responses.filter(cut),
             offer_items=self.offer_items,
+            events={name: frame.filter(cut) for name, frame in self.events.items()},
+            fields=self.fields,
+        )
+
+    def facts(self) -> Facts:
+        """What declared features are made of: roles under their own names, further events under theirs."""
+        frames = {"purchase": self.purchases, "treatment": self.treatments, "response": self.responses}
+        events = {name: frame for name, frame in frames.items() if frame is not None} | dict(self.events)
+        return Facts(
+            events={name: frame.lazy() for name, frame in events.items()},
+            fields=None if self.fields is None else self.fields.lazy(),
+            whole=frozenset(name for name, frame in events.items() if frame["event_id"].is_unique().all()),
         )
 
     def remember(self, key: tuple[object, ...], derive: Callable[[], pl.DataFrame]) -> pl.DataFrame:
@@ -97,6 +119,9 @@ class History:
         )
 
     def fingerprint(self) -> str:
-        """Of all four frames."""
+        """Of all frames."""
         frames = (self.purchases, self.treatments, self.responses, self.offer_items)
-        return fingerprint([None if frame is None else frame_fingerprint(frame) for frame in frames])
+        told: list[object] = [None if frame is None else frame_fingerprint(frame) for frame in frames]
+        told += [[name, frame_fingerprint(frame)] for name, frame in sorted(self.events.items())]
+        told += [] if self.fields is None else [frame_fingerprint(self.fields)]
+        return fingerprint(told)
