@@ -29,6 +29,7 @@ from planner.api import Resources
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
+from touchpoint.api import Channel, Provider, check_channels
 
 #: kind → model, in the order in which `export` writes them
 KINDS: dict[str, type[Definition]] = {
@@ -43,6 +44,8 @@ KINDS: dict[str, type[Definition]] = {
     "limits": DailyLimits,
     "cap": Cap,
     "quiet_hours": QuietHours,
+    "provider": Provider,
+    "channel": Channel,
     "reward": RewardRule,
     "experiment": Experiment,
     "holdout": Holdout,
@@ -176,6 +179,13 @@ def check_together(
             in_order(group.condition, groups, f"group {group.name}")
     rewards(_only(RewardRule, merged.values()), _only(MomentDefinition, merged.values()), groups=groups)
     check_experiments(_only(Experiment, merged.values()), _only(Holdout, merged.values()))
+    check_channels(
+        _only(Channel, merged.values()),
+        _only(Provider, merged.values()),
+        _only(Content, merged.values()),
+        _only(Touchpoint, merged.values()),
+        None if catalog is None else catalog.user_fields,
+    )
     names = set(groups) | {f"stage:{stage}" for stage in Stage}
     Resources(
         goals=_only(Goal, merged.values()),
