@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     durability: Literal["process", "disk"] = "process"
     #: a decision that waits longer for what is shared gets the safe default, seconds
     deadline: float = Field(default=0.05, gt=0, le=10)
+    #: where the outside reaches this server, for links that end messages, such as https://growth.shop.example
+    public_url: str = ""
     #: bearer token that callers of the HTTP API need; required beyond loopback
     token: SecretStr | None = None
 
