@@ -17,9 +17,12 @@ from storage.group_exports import GroupExports
 from storage.groups import GroupStore
 from storage.identities import IdentityStore
 from storage.ledger import SqlLedger
+from storage.outbox import SqlOutbox
+from storage.outbox_receipts import Receipts
 from storage.plans import PlanRegister
 from storage.selection_runs import SelectionRuns
 from storage.snapshots import FileSnapshots
+from storage.suppress import Suppressions
 from storage.tombstones import Tombstones
 
 
@@ -54,6 +57,18 @@ class Workspace:
     @cached_property
     def ledger(self) -> SqlLedger:
         return SqlLedger(self.database, self.clock)
+
+    @cached_property
+    def outbox(self) -> SqlOutbox:
+        return SqlOutbox(self.database, self.root / "var" / "dispatch")
+
+    @cached_property
+    def suppressions(self) -> Suppressions:
+        return Suppressions(self.database, self.tombstones)
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        return Receipts(self.database, self.outbox, self.suppressions)
 
     @cached_property
     def leaves(self) -> LeafCache:
