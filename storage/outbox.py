@@ -98,11 +98,18 @@ class SqlOutbox:
         return mine
 
     def settle(
-        self, owner: str, results: Sequence[Settled], now_us: int, *, parts: int | None = None
+        self,
+        owner: str,
+        results: Sequence[Settled],
+        now_us: int,
+        *,
+        parts: int | None = None,
+        told: bool = False,
     ) -> None:
         """What became of touches. One whose lease went to somebody else meanwhile is left to them.
 
-        `parts`: files of the task now, where they were written whole; in the same transaction.
+        `parts`: files of the task now, where they were written whole; in the same transaction. `told`: the
+        ledger knows already.
         """
         if not results:
             return
@@ -132,7 +139,7 @@ class SqlOutbox:
                 "more": int(each.attempted),
                 "address": each.address,
                 "provider_id": each.provider_id[:200],
-                "owes": _OWES.get(each.state, NOTHING),
+                "owes": NOTHING if told else _OWES.get(each.state, NOTHING),
             }
             for each in results
         ]

@@ -66,11 +66,13 @@ class Dispatchers:
 
     def leave(self, now_us: int) -> None:
         """Gives back what it has not handed over."""
-        with writing(self._engine, _WHAT, lock=dispatchers.name) as connection:
-            self._bury(connection, self.owner, now_us)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        try:
+            with writing(self._engine, _WHAT, lock=dispatchers.name) as connection:
+                self._bury(connection, self.owner, now_us)
+        finally:
+            if self._lock is not None:  # whoever sees that nobody holds it buries what is left
+                self._lock.close()
+                self._lock = None
 
     def _is_dead(self, owner: str, host: str, beat_us: int, now_us: int) -> bool:
         if now_us - beat_us > DEAD:

@@ -97,6 +97,38 @@ class Receipts:
                 )  # fmt: skip
         return found
 
+    def bounced(self, provider: str, found: Sequence[tuple[str, str, str]], now_us: int) -> None:
+        """(mark of the address, channel, user) of addresses that were rejected when they were written to."""
+        with writing(self._engine, _WHAT) as connection:
+            for mark, channel, user in found:
+                book = self._suppressions
+                book.add(connection, mark, channel, Suppressed.HARD_BOUNCE, now_us, provider)
+                book.name(connection, mark, user, None)
+
+    def suppress(
+        self,
+        *,
+        user: str = "",
+        address: str | None = None,
+        channel: str = ALL,
+        reason: Suppressed = Suppressed.MANUAL,
+        now_us: int,
+        said_by: str = "operator",
+    ) -> int:
+        """An address where one is given, else the user; how many waiting touches that calls off.
+
+        Again changes nothing. What waits for an address is judged when it is due.
+        """
+        book = self._suppressions
+        with writing(self._engine, _WHAT) as connection:
+            mark = book.mark_of_user(user) if address is None else book.mark_of_address(address)
+            book.add(connection, mark, channel, reason, now_us, said_by)
+            book.name(connection, mark, user, address)
+            if address is not None:
+                return 0
+            said = f"{reason} on {instant(now_us):%Y-%m-%d}"
+            return self._outbox.cancel_user(connection, user, channel or None, said, now_us)
+
     def counts(self, run: str | None = None) -> dict[str, dict[str, int]]:
         """Channel → kind → touches of which it was told at least once."""
         told = func.count(receipts.c.touch_id.distinct())

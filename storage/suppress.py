@@ -82,22 +82,6 @@ class Suppressions:
         insert = upsert(connection, names).values(mark=mark, user_id=user, address=address)
         connection.execute(insert.on_conflict_do_nothing())
 
-    def suppress(
-        self,
-        *,
-        user: str = "",
-        address: str | None = None,
-        channel: str = ALL,
-        reason: Suppressed = Suppressed.MANUAL,
-        now_us: int,
-        said_by: str = "operator",
-    ) -> None:
-        """An address where one is given, else the user. Again changes nothing."""
-        with self.writing() as connection:
-            mark = self.mark_of_user(user) if address is None else self.mark_of_address(address)
-            self.add(connection, mark, channel, reason, now_us, said_by)
-            self.name(connection, mark, user, address)
-
     def lift(self, text: str, channel: str | None = None) -> int:
         """Takes away what suppresses this user or address, on one channel or all; how many entries."""
         marks = (self.mark_of_user(text), self.mark_of_address(text))

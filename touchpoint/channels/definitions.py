@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from kernel.clock import parse_window
 from kernel.definitions import Definition, Name
 from kernel.delivery import Rate
 from kernel.work import Window
@@ -111,6 +113,11 @@ class Provider(Definition):
         if self.type == "smtp" and (self.sender.count("@") != 1 or "\n" in self.sender):
             raise ValueError(f"sender {self.sender!r} is no address")
         return self
+
+    @property
+    def ahead(self) -> timedelta:
+        """How long before its first touch a file is written."""
+        return parse_window(self.lead)
 
     @property
     def drops_repeats(self) -> bool:
