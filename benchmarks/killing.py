@@ -13,11 +13,15 @@ from pathlib import Path
 
 from kernel.clock import FixedClock
 from realtime.learner import JournalLearner
+from realtime.pacing import Budgets
 from realtime.policy import Uniform
+from realtime.ports import OnlineStore
 from realtime.records import decode_decision, decode_outcome, decode_void, head
 from storage.budgets_lmdb import LmdbBudgets
+from storage.budgets_redis import RedisBudgets
 from storage.journal import FileJournalReader
 from storage.online_lmdb import LmdbOnlineStore
+from storage.online_redis import RedisOnlineStore
 from storage.snapshots import FileSnapshots
 
 _ROOT = Path(__file__).parents[1]
@@ -37,23 +41,22 @@ from realtime.moments import MOMENTS, DecisionRequest
 from realtime.outcomes import OutcomeReport, Outcomes
 from realtime.policy import Uniform
 from realtime.rewards import by_moment
-from storage.budgets_lmdb import LmdbBudgets
+from benchmarks.killing import shared
 from storage.journal import FileJournalWriter
-from storage.online_lmdb import LmdbOnlineStore
 
-folder, name, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+folder, name, seed, where = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
 chance, clock, ids = random.Random(seed), SystemClock(), DecisionIds(b"0123456789abcdef")
-store = LmdbOnlineStore(folder / "online", keep=10**12, hold=10**12, idle=10**12)
-store.ready()
-budgets, journal = LmdbBudgets(store), FileJournalWriter(folder / "journal", name)
+store, budgets = shared(folder, where)
+journal = FileJournalWriter(folder / "journal", name)
 actions = (Action(id="sms", value=1.0, channel="sms"), Action(id="coupon", value=1.0, resource="coupons"),
-           Action(id="page"))
+           Action(id="both", value=1.0, channel="sms", resource="coupons"), Action(id="page"))
 policy, rules = Uniform(), by_moment([])
 decider = Decider(
     policy=lambda: policy, store=store, journal=journal, ids=ids, clock=clock, seed=seed,
     prices=lambda: {{"coupons": 0.1}}, moments=lambda: MOMENTS,
     rooms=rooms_of([Cap(name="c", at_most={CAP}, within="7d")]),
     spend=lambda resource, amount, of: budgets.spend(resource + "@0", 1, of, {CEILING})[0] != "refused",
+    give_back=lambda resource, amount, of: budgets.give_back(resource + "@0", 1, of),
 )
 outcomes = Outcomes(store=store, journal=journal, ids=ids, clock=clock, rules=lambda: rules)
 print("up", flush=True)
@@ -89,6 +92,8 @@ class Count:
     doubled_lessons: int = 0
     users_over_cap: int = 0
     over_budget: int = 0
+    #: uses that are spent for decisions that were taken back
+    unused: int = 0
     #: uses of the budget, and touches that are held
     spent: int = 0
     touches: int = 0
@@ -98,11 +103,21 @@ class Count:
     said: list[list[str]] = field(default_factory=list, repr=False)
 
 
-def run_killed(folder: Path, rounds: int, seed: int, *, workers: int = 2) -> Count:
+def shared(folder: Path, where: str) -> tuple[OnlineStore, Budgets]:
+    """`lmdb`, or the address of a Redis."""
+    if where == "lmdb":
+        lmdb = LmdbOnlineStore(folder / "online", keep=10**12, hold=10**12, idle=10**12)
+        lmdb.ready()
+        return lmdb, LmdbBudgets(lmdb)
+    redis = RedisOnlineStore(where, keep=10**12, hold=10**12, idle=10**12, patience=10.0)
+    return redis, RedisBudgets(redis.client)
+
+
+def run_killed(folder: Path, rounds: int, seed: int, *, workers: int = 2, where: str = "lmdb") -> Count:
     """So many rounds of some workers, each killed at a random instant while it works."""
     chance, count = random.Random(seed), Count()  # noqa: S311  a benchmark's
     for number in range(rounds):
-        began = [_worker(folder, f"w{each}", seed + 1000 * number + each) for each in range(workers)]
+        began = [_worker(folder, f"w{each}", seed + 1000 * number + each, where) for each in range(workers)]
         for each in began:
             assert each.stdout
             assert each.stdout.readline() == "up\n"
@@ -118,17 +133,17 @@ def run_killed(folder: Path, rounds: int, seed: int, *, workers: int = 2) -> Cou
             each.wait()
             each.stdout.close()
             count.kills += 1
-    _judge(folder, count)
+    _judge(folder, where, count)
     return count
 
 
-def _worker(folder: Path, name: str, seed: int) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", WORKER, str(folder), name, str(seed)]
+def _worker(folder: Path, name: str, seed: int, where: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", WORKER, str(folder), name, str(seed), where]
     return subprocess.Popen(words, cwd=_ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def _judge(folder: Path, count: Count) -> None:
-    decided, void, reported = Counter[str](), set[str](), Counter[str]()
+def _judge(folder: Path, where: str, count: Count) -> None:
+    decided, void, reported, used = Counter[str](), set[str](), Counter[str](), set[str]()
     reader = FileJournalReader(folder / "journal")
     for writer in reader.writers():
         after = (0, 0)
@@ -137,7 +152,10 @@ def _judge(folder: Path, count: Count) -> None:
             for _, record in records:
                 match head(record)[0]:
                     case b"D":
-                        decided[decode_decision(record).decision_id] += 1
+                        choice = decode_decision(record)
+                        decided[choice.decision_id] += 1
+                        if choice.actions[choice.chosen].resource:
+                            used.add(choice.decision_id)
                     case b"V":
                         void.add(decode_void(record))
                     case b"O":
@@ -154,19 +172,20 @@ def _judge(folder: Path, count: Count) -> None:
         count.lost_decisions += decided[decision_id] != 1 or decision_id in void
         if key != "None":
             count.doubled_answers += answers.setdefault((user, key), decision_id) != decision_id
-        if action == "sms":
+        if action in ("sms", "both"):
             touched.setdefault(user, set()).add(decision_id)
-        if action == "coupon":
+        if action in ("coupon", "both"):
             spent.add(decision_id)
-    store = LmdbOnlineStore(folder / "online", keep=10**12, hold=10**12, idle=10**12)
+    store, budgets = shared(folder, where)
     now = time.time_ns() // 1000
     for each in range(USERS):
         held = store.look(f"u{each}", now, key=None, session=None)[1]
         count.touches += len(held)
         count.users_over_cap += len(held) > CAP or len(touched.get(f"u{each}", ())) > CAP
-    ((total, _),) = LmdbBudgets(store).totals(["coupons@0"], 0)
+    ((total, _),) = budgets.totals(["coupons@0"], 0)
     store.close()
     count.spent = total
+    count.unused = max(0, total - len(used - void))
     count.over_budget += total > CEILING or len(spent) > total
     count.doubled_lessons = _taught(folder, len(decided.keys() - void), sum(decided.values()) - len(decided))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from engine.wiring import Workspace
 from kernel.clock import micros, start_of_day
-from kernel.errors import BadInput
+from kernel.errors import BadInput, NotFound, Unavailable
 from realtime.api import Budget, BudgetDefinition, Budgets, OnlineStore, Pacing, budgets
 from storage.budgets_lmdb import LmdbBudgets
 from storage.online_lmdb import LmdbOnlineStore
+
+_log = logging.getLogger(__name__)
 
 
 class DayPacing:
@@ -22,6 +26,8 @@ class DayPacing:
         self._told: tuple[Budget, ...] = ()
         self._pacing = self._paced()
         self._names: frozenset[str] = frozenset()
+        #: to be given back, each to the budgets of its day
+        self._owed: deque[tuple[Pacing, str, float, str]] = deque()
 
     def look(self, definitions: Sequence[BudgetDefinition], prices: Mapping[str, float]) -> None:
         """`prices`: resource → price in today's plan."""
@@ -32,6 +38,7 @@ class DayPacing:
         if told != self._told:
             self._told = told
             self._pacing, self._names = self._paced(), frozenset(each.name for each in told)
+        self._settle()
 
     def prices(self, planned: Mapping[str, float]) -> Mapping[str, float]:
         """The plan's prices, and now's of what has a budget."""
@@ -41,9 +48,31 @@ class DayPacing:
         """What has no budget pays its price and is not counted."""
         return resource not in self._names or self._pacing.spend(resource, amount, decision_id)
 
+    def give_back(self, resource: str, amount: float, decision_id: str) -> None:
+        """What was spent for a decision that nobody was shown. When the store does not answer it is given
+        back later, by `look`; until then, and when this process dies first, it counts as spent."""
+        if resource in self._names:
+            self._owed.append((self._pacing, resource, amount, decision_id))
+            self._settle()
+
     def opened(self) -> int:
         """Since when what was spent counts, microseconds since 1970."""
         return min((micros(each.opens) for each in self._told), default=0)
+
+    def _settle(self) -> None:
+        while self._owed:
+            try:
+                pacing, resource, amount, decision_id = self._owed.popleft()
+            except IndexError:  # another thread was first
+                return
+            try:
+                pacing.give_back(resource, amount, decision_id)
+            except NotFound:  # this budget has gone, and what was spent of it
+                continue
+            except Unavailable as error:
+                _log.warning("a use is given back later: %s", error)
+                self._owed.append((pacing, resource, amount, decision_id))
+                return
 
     def _paced(self) -> Pacing:
         return Pacing(self._told, store=self._store, clock=self._space.clock)

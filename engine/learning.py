@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from time import monotonic
 
-from engine.live import FIRST, LIVE, said, told, unlearned
+from engine.journal_keeping import prune_journals
+from engine.live import FIRST, LIVE, Promotions, said, told, unlearned
 from engine.policies import reward_rules
 from engine.shadowing import Shadowing
 from engine.wiring import Workspace
@@ -25,6 +26,8 @@ from storage.journal import FileJournalReader
 
 #: seconds between rounds; between looks at registry and definitions
 _ROUND, _LOOK = 0.5, 3.0
+#: seconds between prunings of the journals
+_PRUNE = 3600.0
 #: decisions that are learned from between two looks at anything else
 _STEP = 2_000
 
@@ -51,8 +54,8 @@ class Learning:
             raise Stale("another process learns in this workspace") from None
         self._learner: JournalLearner | None = None
         self._policy: Learner | None = None
-        self._shadowing = Shadowing(space)
-        self._number, self._looked = 0, float("-inf")
+        self._shadowing, self._promotions = Shadowing(space), Promotions(space)
+        self._number, self._looked, self._pruned = 0, float("-inf"), float("-inf")
         self._rules: Mapping[str, RewardRule] = {}
         #: it has never caught up, so what was promoted decides still
         self._behind = True
@@ -78,15 +81,32 @@ class Learning:
             self._behind, self._unpublished, self._published = False, 0, monotonic()
         if self._policy is not None:
             self._shadowing.round(self._policy, learner.learned)
+        if not self._behind and monotonic() - self._pruned >= _PRUNE:
+            self._prune(learner)
         return done
 
     def close(self) -> None:
         self._lock.close()
 
+    def _prune(self, learner: JournalLearner) -> None:
+        """What learner and shadow have passed. Published first, for where nothing comes in they go on too."""
+        self._pruned = monotonic()
+        learner.publish()
+        passed = {
+            writer: min(place, self._shadowing.passed.get(writer, place))
+            for writer, place in learner.passed.items()
+        }
+        prune_journals(self._space, passed)
+
     def _look(self) -> None:
-        """Takes note of what was promoted, rolled back or applied."""
-        publish_live(self._space)
-        self._shadowing.look()
+        """Takes note of what was promoted, rolled back, judged or applied."""
+        if self._promotions.due():
+            try:
+                publish_live(self._space)
+                self._shadowing.look()
+            except BaseException:
+                self._promotions.missed()
+                raise
         newest = self._space.snapshots.newest(LIVE, self._number)
         rules = reward_rules(self._space)
         if newest is not None or rules != self._rules:
@@ -114,13 +134,12 @@ class Learning:
 
 def publish_live(space: Workspace) -> bool:
     """Tells deciders which policy is the champion; False when they know. Raises Unavailable."""
-    champion = space.registry.policy()
-    made_by, state, version = FIRST, b"", None
-    if champion is not None:
-        made_by, state, version = champion[0], champion[1], champion[2].version
-    newest = space.snapshots.newest(LIVE)
-    if newest is not None and said(newest[1])["version"] == version:
+    newest, number = space.snapshots.newest(LIVE), space.registry.deciding()
+    if newest is not None and said(newest[1])["version"] == number:
         return False
+    made_by, state, version = FIRST, b"", None
+    if (champion := None if number is None else space.registry.policy(number)) is not None:
+        made_by, state, version = champion[0], champion[1], champion[2].version
     space.snapshots.put(LIVE, told(made_by, version, state))
     return True
 

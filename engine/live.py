@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from engine.policy_kinds import beginning, made_from
+from engine.wiring import Workspace
 from kernel.errors import GrowthError, Unavailable
 from realtime.api import Follower, Learner, Policy, Snapshots
 
@@ -18,6 +21,9 @@ from realtime.api import Follower, Learner, Policy, Snapshots
 LIVE = "live"
 #: decides until something was promoted
 FIRST: Mapping[str, Any] = {"kind": "squarecb"}
+
+#: touched in the folder of snapshots when a version was promoted or rolled back
+_PROMOTED = "promoted"
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +57,35 @@ def unlearned(raw: bytes) -> Learner:
         return beginning(found["made_by"], found["version"], raw.partition(b"\n")[2])
     except (KeyError, GrowthError) as error:
         raise Unavailable(f"who is live cannot be made: {error}") from error
+
+
+class Promotions:
+    """Says when to ask the registry, which is slow: at once when somebody promoted or rolled back in this
+    workspace, and now and then for what was done elsewhere, such as in MLflow's own pages."""
+
+    def __init__(self, space: Workspace, *, every: float = 60.0) -> None:
+        """`every`: seconds."""
+        self._stamp, self._every = space.root / "var" / "snapshots" / _PROMOTED, every
+        self._seen: int | None = None
+        self._asked_at = -math.inf
+
+    def due(self) -> bool:
+        """True once for each change; `missed` when it could not be asked."""
+        stamp = self._stamp.stat().st_mtime_ns if self._stamp.exists() else 0
+        if stamp == self._seen and monotonic() - self._asked_at < self._every:
+            return False
+        self._seen, self._asked_at = stamp, monotonic()
+        return True
+
+    def missed(self) -> None:
+        self._asked_at = -math.inf
+
+
+def tell_of_promotion(space: Workspace) -> None:
+    """That a version was judged, promoted or rolled back: who learns looks at the registry within seconds."""
+    folder = space.root / "var" / "snapshots"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / _PROMOTED).touch()
 
 
 class LivePolicy:

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from engine.day import Progress
+from engine.live import tell_of_promotion
 from engine.policy_kinds import SEQUENTIAL, fit_settings, made_from, sequential
 from engine.wiring import Workspace
 from kernel.definitions import parse
@@ -95,6 +96,7 @@ def evaluate_policy(
     weights = scores(challenger).weights.tolist()
     known = [row[1:] for row in rows]
     version = space.registry.record_policy(_evidence(made_by, policy, verdict, known, len(earlier), weights))
+    tell_of_promotion(space)
     return _told(verdict, version, len(earlier), agreement)
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Awaitable, Iterable, Mapping
 from datetime import timedelta
 from threading import Event, Lock, Thread
 from time import monotonic, sleep
@@ -15,6 +14,7 @@ from pydantic_core import from_json
 from engine.audience_service import AudienceService
 from engine.consent import Consent
 from engine.day_pacing import DayPacing
+from engine.journal_keeping import HOLD, KEEP, hold_for, keep_for
 from engine.live import LivePolicy
 from engine.policies import reward_rules
 from engine.prices import prices
@@ -40,15 +40,13 @@ from realtime.api import (
     retell,
     rooms_of,
 )
-from storage.group_commit import GroupCommit
+from storage.group_commit import SharedFlush
 from storage.journal import FileJournalReader, FileJournalWriter
 from storage.online_lmdb import LmdbOnlineStore
 
 _MICROSECOND = timedelta(microseconds=1)
-#: answers under keys, and ids of outcomes and events, are known for so long at least
-KEEP = timedelta(hours=24)
-#: touches are held for so long at least, longer where a cap looks back further; sessions until they are idle
-HOLD, IDLE = timedelta(days=31), timedelta(minutes=30)
+#: sessions are held until they are idle
+IDLE = timedelta(minutes=30)
 #: seconds between looks at what learned and what was forgotten, and at definitions and prices
 _ROUND, _LOOK = 0.5, 3.0
 #: what a remote store may use of a decision's deadline, in each of its two rounds
@@ -100,7 +98,6 @@ class RealTimeService:
             self._ended.set()
             if self._keeper is not None:
                 self._keeper.join(30)
-            self._flusher.close()
             self._journal.close()
             self._store.close()
 
@@ -118,9 +115,9 @@ class RealTimeService:
         """How long after a decision its outcomes count."""
         return self._outcomes.window(moment)
 
-    def flushed(self) -> Future[None] | None:
-        """Done when all that was written is on the disk; None where answers need not wait for it."""
-        return self._flusher.submit(None) if self._space.settings.durability == "disk" else None
+    def flushed(self) -> Awaitable[None] | None:
+        """Over when all that was written is on the disk; None where answers need not wait for it."""
+        return self._flush.done() if self._space.settings.durability == "disk" else None
 
     def note(self, events: Iterable[Reported]) -> None:
         """Fresh events, for the next decision. They are in their log already: what cannot be noted is told in
@@ -139,8 +136,8 @@ class RealTimeService:
         self._live = LivePolicy(space.snapshots)
         self._live.refresh()
         self._look()
-        longest = max(rule.delay for rule in self._scene.rules.values())
-        self._store = open_store(space, max(KEEP, longest + KEEP))
+        keep, hold = keep_for(self._scene.rules), hold_for(space.definitions().of(Cap))
+        self._store = open_store(space, keep, hold)
         pacing = self._pacing = DayPacing(space, self._store)
         self._look()
         ids = DecisionIds(bytes.fromhex(space.tombstones.mark("\0ids of decisions")))
@@ -152,12 +149,12 @@ class RealTimeService:
             )
 
         if self._store.anew:
-            since = micros(space.clock.now()) - max(KEEP, HOLD) // _MICROSECOND
+            since = micros(space.clock.now()) - max(keep, hold) // _MICROSECOND
             told = retell(FileJournalReader(space.journal), self._store, since, spent_again)
             _log.info("what is shared was told again by %d records of the journals", told)
             self._store.ready()
         self._journal = _journal(space)
-        self._flusher: GroupCommit[None, None] = GroupCommit(self._flush)
+        self._flush = SharedFlush(self._journal.flush)
         self._decider = Decider(
             policy=self._live.current,
             store=self._store,
@@ -167,6 +164,7 @@ class RealTimeService:
             seed=settings.seed,
             prices=lambda: pacing.prices(self._scene.prices),
             spend=pacing.spend,
+            give_back=pacing.give_back,
             moments=lambda: self._scene.moments,
             rooms=lambda channel: self._scene.rooms(channel),
             member=self._is_member,
@@ -191,10 +189,6 @@ class RealTimeService:
         if told is None:
             raise Unavailable(f"group {group} is not loaded yet")
         return from_json(told)["member"] is True
-
-    def _flush(self, waiting: Any) -> list[None]:
-        self._journal.flush()
-        return [None] * len(waiting)
 
     def _look(self) -> None:
         space = self._space
@@ -253,12 +247,12 @@ class RealTimeService:
                 self.trouble = "something went wrong here; it is in the log"
 
 
-def open_store(space: Workspace, keep: timedelta) -> OnlineStore:
+def open_store(space: Workspace, keep: timedelta = KEEP, hold: timedelta = HOLD) -> OnlineStore:
     """As the settings say. Raises BadInput for an address that is none, Unavailable."""
-    url, kept = space.settings.store, keep // _MICROSECOND
-    hold, idle = HOLD // _MICROSECOND, IDLE // _MICROSECOND
+    url = space.settings.store
+    kept, held, idle = keep // _MICROSECOND, hold // _MICROSECOND, IDLE // _MICROSECOND
     if "://" not in url:
-        return LmdbOnlineStore(space.root / url, keep=kept, hold=hold, idle=idle)
+        return LmdbOnlineStore(space.root / url, keep=kept, hold=held, idle=idle)
     try:
         from storage.online_redis import RedisOnlineStore
     except ImportError:
@@ -266,7 +260,7 @@ def open_store(space: Workspace, keep: timedelta) -> OnlineStore:
             "needs redis-py: pip install 'growth-decision-engine[redis]'", field="store", value=url
         ) from None
     patience = _PATIENCE * space.settings.deadline
-    return RedisOnlineStore(url, keep=kept, hold=hold, idle=idle, patience=patience)
+    return RedisOnlineStore(url, keep=kept, hold=held, idle=idle, patience=patience)
 
 
 def _journal(space: Workspace) -> FileJournalWriter:

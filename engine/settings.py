@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     keep_groups: int = Field(default=35, ge=1)
     #: how long finished runs of the selection are kept, days
     keep_runs: int = Field(default=90, ge=1)
+    #: how long decisions and outcomes stay in the journals, days; longer where a cap or a reward needs it
+    keep_journal: int = Field(default=90, ge=1)
     #: what deciders share: a folder (LMDB), or a Redis as `redis://HOST:PORT/0` or `redis+cluster://…`
     store: str = "var/online"
     #: what an answer survives: `process` (written to the operating system) or `disk` (flushed, in groups)

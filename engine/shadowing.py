@@ -24,6 +24,7 @@ from realtime.api import (
     JournalShadow,
     Learned,
     Policy,
+    Position,
     Promoted,
     Snapshots,
     Tally,
@@ -55,6 +56,11 @@ class Shadowing:
         self._followed = self._published = float("-inf")
         self._last: list[Any] = []
         self._kept = _kept(space.snapshots)
+
+    @property
+    def passed(self) -> Mapping[str, Position]:
+        """Writer → behind what it will not read again; a writer that is not there holds nobody up."""
+        return {} if self._shadow is None else self._shadow.passed
 
     def look(self) -> None:
         """Takes note of who is the challenger."""

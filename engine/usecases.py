@@ -12,6 +12,7 @@ from engine.backtest import run_backtest, whole_history
 from engine.day import Progress, population
 from engine.definitions import body, check_together, read_definitions
 from engine.identities import select_as
+from engine.journal_keeping import describe_journals
 from engine.selecting import select_audience
 from engine.selection_reports import check_tags, tag_states
 from engine.settings import FILE, load_settings
@@ -167,6 +168,7 @@ def examine(root: Path) -> list[Finding]:
     look("definitions", definitions)
     look("models", models)
     look("forgetting", forgotten)
+    look("journals", lambda: describe_journals(space))
     for each in tag_states(space):
         found.append(Finding(what=f"tag {each['name']}", well=each["state"] == "good", said=each["state"]))
     return found

@@ -1,9 +1,10 @@
 """The door of the room: what now, and what came of it."""
 
+from realtime.answers import Answer
 from realtime.apprentice import Agreement, Apprentice
 from realtime.budget_definitions import BudgetDefinition, budgets
 from realtime.choosing import NO_POLICY, Allowed, anything
-from realtime.decider import Answer, Decider, rooms_of
+from realtime.decider import Decider, rooms_of
 from realtime.decision_ids import DecisionIds
 from realtime.forgetting import decision_of, without
 from realtime.gate import Verdict, judge

@@ -9,16 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
-
-from pydantic_core import from_json
 
 from kernel.clock import Clock, micros
 from kernel.contact import Cap, MessageClass
 from kernel.errors import BadInput, NotFound, Unavailable
 from kernel.exposure import counts, window_micros
 from kernel.learning import Action
+from realtime.answers import Answer, default_answer, stands
 from realtime.choosing import NO_POLICY, Allowed, Nothing, choose, open_to, reason_of
 from realtime.decision_ids import DecisionIds
 from realtime.fresh import with_fresh
@@ -29,29 +28,12 @@ from realtime.records import as_json, decision_record, encode_void
 
 #: resource, amount, id → False when its budget has not so much left; the same id is counted once
 Spend = Callable[[str, float, str], bool]
+#: resource, amount, id: undoes a spend, or what may have been one; never raises
+GiveBack = Callable[[str, float, str], None]
 #: channel → caps that count a touch through it
 Rooms = Callable[[str], Sequence[Room]]
 
 _log = logging.getLogger(__name__)
-
-
-class Answer(NamedTuple):
-    """What to show."""
-
-    decision_id: str
-    moment: str
-    #: id of the action
-    action: str
-    #: the probability that the logging policy gave to its choice
-    propensity: float
-    #: name and version of the policy
-    policy: str
-    #: microseconds since 1970, UTC
-    decided: int
-    #: one sentence
-    reason: str
-    #: true when the safe default was answered because something was down
-    degraded: bool
 
 
 class Decider:
@@ -81,6 +63,7 @@ class Decider:
         moments: Callable[[], Mapping[str, Moment]],
         rooms: Rooms = lambda _: (),
         spend: Spend | None = None,
+        give_back: GiveBack | None = None,
         allowed: Allowed | None = None,
         member: Callable[[str, str], bool] | None = None,
         forgotten: Callable[[str], bool] = lambda _: False,
@@ -88,8 +71,8 @@ class Decider:
         self._policy, self._store, self._journal, self._ids = policy, store, journal, ids
         self._clock, self._seed = clock, seed
         self._prices, self._moments, self._rooms = prices, moments, rooms
-        self._spend, self._allowed, self._forgotten = spend, allowed, forgotten
-        self._member = member
+        self._spend, self._give_back = spend, give_back
+        self._allowed, self._forgotten, self._member = allowed, forgotten, member
 
     def decide(self, request: DecisionRequest) -> Answer:
         """What to show now. Raises BadInput for a moment that nobody knows, a call without any action, and
@@ -106,12 +89,13 @@ class Decider:
         at = micros(self._clock.now())
         try:
             if self._forgotten(request.user_id):
-                return _default(moment, request.moment, at, uuid4().hex, "this user was forgotten", False)
+                why = "this user was forgotten"
+                return default_answer(moment, request.moment, at, uuid4().hex, why, False)
             return self._decided(request, moment, offered, at)
         except Unavailable as error:
             _log.warning("a decision is not logged: %s", error)
             why = f"the decision log is down: {error}"
-            return _default(moment, request.moment, at, uuid4().hex, why, True)
+            return default_answer(moment, request.moment, at, uuid4().hex, why, True)
 
     def _decided(
         self, request: DecisionRequest, moment: Moment, offered: Sequence[Action], at: int
@@ -124,7 +108,7 @@ class Decider:
             except Unavailable as error:
                 raise _store_down(error) from error
             if standing is not None:
-                return _stands(standing, request)
+                return stands(standing, request)
             if moment.groups:
                 self._check_groups(user, moment.groups)
             if session is not None or recent:
@@ -137,7 +121,7 @@ class Decider:
                 full.add(became)
         except Nothing as nothing:
             decision_id = self._ids.new(at, request.moment)
-            answer = _default(moment, request.moment, at, decision_id, str(nothing), nothing.degraded)
+            answer = default_answer(moment, request.moment, at, decision_id, str(nothing), nothing.degraded)
             self._write(request, answer, (1.0,), (moment.default,), 0, context, {})
             if nothing.store_is_up and (key is not None or session is not None):
                 return self._admitted_default(request, answer)
@@ -177,21 +161,39 @@ class Decider:
         answer = Answer(decision_id, request.moment, action.id, propensity, name, at, reason, False)
         paid = {each.resource: prices[each.resource] for each in left if each.resource is not None}
         self._write(request, answer, propensities, left, position, context, paid)
-        became = self._spent(action, answer) or self._admitted(request, answer, action.channel)
+        spent = self._spent(action, answer)
+        if not spent:
+            self._void(answer)
+            return f"resource {action.resource}"
+        try:
+            became = self._admitted(request, answer, action.channel)
+        except Nothing:
+            if request.idempotency_key is None:  # else it may stand under its key, and be shown by and by
+                self._take_back(action, answer)
+            raise
         if became is None:
             return answer
-        self._journal.append(encode_void(decision_id, at))
+        self._take_back(action, answer)
         return became
 
-    def _spent(self, action: Action, answer: Answer) -> str | None:
-        """None when it is, or need not be; else the resource of which nothing is left."""
+    def _spent(self, action: Action, answer: Answer) -> bool:
+        """Whether it is, or need not be."""
         if action.resource is None or self._spend is None:
-            return None
+            return True
         try:
-            spent = self._spend(action.resource, 1.0, answer.decision_id)
+            return self._spend(action.resource, 1.0, answer.decision_id)
         except Unavailable as error:
+            self._take_back(action, answer)
             raise _store_down(error) from error
-        return None if spent else f"resource {action.resource}"
+
+    def _take_back(self, action: Action, answer: Answer) -> None:
+        """Nobody is shown it: it is void, and what it used is free again."""
+        if action.resource is not None and self._give_back is not None:
+            self._give_back(action.resource, 1.0, answer.decision_id)
+        self._void(answer)
+
+    def _void(self, answer: Answer) -> None:
+        self._journal.append(encode_void(answer.decision_id, answer.decided))
 
     def _admitted(self, request: DecisionRequest, answer: Answer, channel: str | None) -> Answer | str | None:
         """None when it is; else what stands under the key, or the channel that has no room."""
@@ -211,7 +213,7 @@ class Decider:
         except Unavailable as error:
             raise _store_down(error) from error
         if standing is not None:
-            return _stands(standing, request)
+            return stands(standing, request)
         return None if refused is None else f"channel {channel}"
 
     def _admitted_default(self, request: DecisionRequest, answer: Answer) -> Answer:
@@ -221,7 +223,7 @@ class Decider:
             return answer._replace(degraded=True)
         if not isinstance(became, Answer):
             return answer
-        self._journal.append(encode_void(answer.decision_id, answer.decided))
+        self._void(answer)
         return became
 
     def _write(
@@ -273,16 +275,3 @@ def rooms_of(caps: Iterable[Cap]) -> Rooms:
 def _store_down(error: Unavailable) -> Nothing:
     _log.warning("only defaults are answered: %s", error)
     return Nothing(f"what is shared cannot be asked: {error}", degraded=True, store_is_up=False)
-
-
-def _stands(raw: bytes, request: DecisionRequest) -> Answer:
-    answer = Answer(*from_json(raw))
-    if answer.moment != request.moment:
-        raise BadInput(
-            "was used before, for another moment", field="idempotency_key", value=request.idempotency_key
-        )
-    return answer
-
-
-def _default(moment: Moment, name: str, at: int, decision_id: str, reason: str, degraded: bool) -> Answer:
-    return Answer(decision_id, name, moment.default.id, 1.0, NO_POLICY, at, reason, degraded)

@@ -78,6 +78,8 @@ class JournalLearner:
             policy.restore(state)
             self.learned = Learned(**told["learned"])
         listen = {writer: _position(each) for writer, each in told.get("listen", {}).items()}
+        #: writer → behind what whoever starts from the last publication will never read
+        self.passed: Mapping[str, Position] = listen
         places = {
             moment: {writer: _position(each) for writer, each in writers.items()}
             for moment, writers in told.get("places", {}).items()
@@ -124,6 +126,7 @@ class JournalLearner:
         while len(self._earlier) > 1 and self._earlier[1][0] < until - _SKEW:
             self._earlier.popleft()
         listened, listen = self._earlier[0]
+        self.passed = listen
         told = {"learned": vars(self.learned), "places": places, "listened": listened, "listen": listen}
         body = json.dumps(told).encode() + b"\n" + self._policy.save()
         state = _MAGIC + hashlib.blake2b(body, digest_size=_DIGEST).digest() + body

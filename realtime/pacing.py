@@ -43,6 +43,11 @@ class Budgets(Protocol):
         spent now. In an outage it may have been spent: asking again with the same id is safe."""
         ...
 
+    def give_back(self, budget: str, amount: int, spend_id: str) -> int:
+        """Undoes a spend of that amount, once; an id that is not spent changes nothing. Tells what is
+        spent then."""
+        ...
+
     def totals(self, budgets: Sequence[str], arrived: int) -> Sequence[tuple[int, int]]:
         """Counts `arrived` decisions more in each budget; of each, what is spent and how many came."""
         ...
@@ -198,8 +203,19 @@ class Pacing:
         if not opens <= micros(self._clock.now()) < closes:
             return False
         done, total = self._store.spend(found.key, whole, spend_id, self._whole[budget])
-        self._learn(budget, total)
+        with self._counting:  # answers may come out of order
+            self._spent[budget] = max(self._spent[budget], total)
         return done != "refused"
+
+    def give_back(self, budget: str, amount: float, spend_id: str) -> None:
+        """What `spend` took under an id and nobody was shown; what it did not take changes nothing. Raises
+        NotFound, Unavailable."""
+        found = self._budgets.get(budget)
+        if found is None:
+            raise NotFound("budget", budget, self._budgets)
+        total = self._store.give_back(found.key, round(amount * _MILLION), spend_id)
+        with self._counting:
+            self._spent[budget] = min(self._spent[budget], total)
 
     def standing(self) -> Mapping[str, Standing]:
         """Of every budget, read now. Raises Unavailable."""
@@ -254,14 +270,9 @@ class Pacing:
             self._reading.release()
 
     def _take(self, totals: Sequence[tuple[int, int]]) -> None:
-        for name, (spent, came) in zip(self._budgets, totals, strict=True):
-            self._learn(name, spent)
-            self._came[name] = came
-
-    def _learn(self, name: str, spent: int) -> None:
-        """Answers may come out of order, and sums only grow."""
         with self._counting:
-            self._spent[name] = max(self._spent[name], spent)
+            for name, (spent, came) in zip(self._budgets, totals, strict=True):
+                self._spent[name], self._came[name] = spent, came
 
 
 def by_hour(spent: Iterable[tuple[datetime, float]], budget: Budget, *, parts: int = 24) -> tuple[float, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from realtime.decider import Answer, Spend
+from realtime.answers import Answer
+from realtime.decider import Spend
 from realtime.ports import JournalReader, OnlineStore, Position
 from realtime.records import as_json, decode_decision, decode_outcome, decode_void, head
 

@@ -13,7 +13,7 @@ from typing import Any
 from kernel.learning import Interval
 from realtime.join import START, Joined
 from realtime.policy import Policy
-from realtime.ports import JournalReader
+from realtime.ports import JournalReader, Position
 from realtime.records import decode_decision, head
 from realtime.shadow import Shadowed, shadow
 
@@ -126,7 +126,9 @@ class JournalShadow:
         self._challenger, self._journal, self._since, self._most = challenger, journal, since, most
         self.tally = tally or Tally()
         place = place or {}
-        self._ends = {writer: (int(at[0]), int(at[1])) for writer, at in place.get("ends", {}).items()}
+        self._ends: dict[str, Position] = {
+            writer: (int(at[0]), int(at[1])) for writer, at in place.get("ends", {}).items()
+        }
         #: rewards that became final until then are in the tally
         self._until: int = place.get("until", 0)
         self._left = most
@@ -134,6 +136,11 @@ class JournalShadow:
     @property
     def place(self) -> dict[str, Any]:
         return {"ends": self._ends, "until": self._until}
+
+    @property
+    def passed(self) -> Mapping[str, Position]:
+        """Writer → behind what it has followed."""
+        return self._ends
 
     def follow(self) -> int:
         """A round: the next decisions of all journals, at most so many of them shadowed and the rest passed

@@ -40,6 +40,15 @@ class LmdbBudgets:
             self._store.put(tx, mine, until, b"")
         return "spent", spent + amount
 
+    def give_back(self, budget: str, amount: int, spend_id: str) -> int:
+        sums, mine = b"b" + _hash(budget), b"i" + _hash(f"{budget}\n{spend_id}")
+        with Step(self._store.env, write=True) as tx:
+            spent, came = _sums(tx.get(sums))
+            if not tx.delete(mine):
+                return spent
+            self._store.put(tx, sums, time_ns() // 1000 + KEPT, _SUMS.pack(spent - amount, came))
+        return spent - amount
+
     def totals(self, budgets: Sequence[str], arrived: int) -> Sequence[tuple[int, int]]:
         places = [b"b" + _hash(each) for each in budgets]
         if not arrived:

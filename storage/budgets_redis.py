@@ -25,6 +25,10 @@ redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 return {'spent', string.format('%.0f', spent)}
 """
+_GIVE_BACK = """
+if redis.call('SREM', KEYS[2], ARGV[2]) == 1 then redis.call('HINCRBY', KEYS[1], 'spent', '-' .. ARGV[1]) end
+return redis.call('HGET', KEYS[1], 'spent') or '0'
+"""
 _SPENDING: dict[str, Literal["spent", "repeated", "refused"]] = {
     "spent": "spent",
     "repeated": "repeated",
@@ -41,6 +45,7 @@ class RedisBudgets:
     def __init__(self, client: Any, *, prefix: str = "growth") -> None:
         self._client, self._prefix = client, prefix
         self._spend = client.register_script(_SPEND)
+        self._give_back = client.register_script(_GIVE_BACK)
 
     def spend(
         self, budget: str, amount: int, spend_id: str, at_most: int
@@ -52,6 +57,13 @@ class RedisBudgets:
         except (redis.RedisError, OSError) as error:
             raise Unavailable(f"the store of budgets does not answer: {error}") from error
         return _SPENDING[_text(done)], int(spent)
+
+    def give_back(self, budget: str, amount: int, spend_id: str) -> int:
+        sums, ids = self._sums(budget), f"{self._sums(budget)}:ids"
+        try:
+            return int(self._give_back(keys=[sums, ids], args=[amount, _plain(spend_id)]))
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable(f"the store of budgets does not answer: {error}") from error
 
     def totals(self, budgets: Sequence[str], arrived: int) -> Sequence[tuple[int, int]]:
         try:

@@ -6,6 +6,7 @@ flushes and not for a hundred.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -81,3 +82,26 @@ class GroupCommit(Generic[Request, Answer]):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+
+
+class SharedFlush:
+    """Group commit for callers in an event loop, each of whom has written before it asks: who comes while a
+    flush runs shares the next one, so it costs one thread's turn a flush, not one a caller."""
+
+    def __init__(self, flush: Callable[[], None]) -> None:
+        self._flush = flush
+        #: the flush that begins when the one that runs is over
+        self._next: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
+
+    async def done(self) -> None:
+        """Raises what `flush` raised."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_task(self._turn())
+        await asyncio.shield(self._next)  # who stops waiting does not stop the others' flush
+
+    async def _turn(self) -> None:
+        if self._running is not None:
+            await asyncio.wait([self._running])
+        self._running, self._next = self._next, None
+        await asyncio.get_running_loop().run_in_executor(None, self._flush)

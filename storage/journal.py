@@ -2,7 +2,8 @@
 
 `WRITER.NNNNNNNN.log`: one frame a record: length and CRC-32 (little-endian, 4 bytes each), then the bytes.
 A writer begins a new segment whenever it starts, so what a crash tore stands at the end of a segment that
-nobody appends to again; readers pass over it.
+nobody appends to again; readers pass over it. It begins one every day too, so that days can be pruned
+(`storage/journal_pruning.py`); a writer's newest segment always stays, and with it the count.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from threading import Lock
@@ -29,6 +31,8 @@ _SEGMENT = re.compile(r"([A-Za-z0-9_-]{1,64})\.([0-9]{8})\.log")
 LONGEST = 1 << 26
 #: a segment that has reached this many bytes is followed by another
 SEGMENT = 1 << 27
+#: and so is one that was begun so many seconds ago and is not empty
+DAY = 86_400.0
 
 _log = logging.getLogger(__name__)
 
@@ -39,13 +43,13 @@ class FileJournalWriter:
     Raises BadInput when another process writes under this name, Unavailable when the disk refuses.
     """
 
-    def __init__(self, folder: Path, writer: str, *, segment: int = SEGMENT) -> None:
+    def __init__(self, folder: Path, writer: str, *, segment: int = SEGMENT, day: float = DAY) -> None:
         if not _WRITER.fullmatch(writer):
             raise BadInput(
                 "is not letters, digits, '-' and '_'", where="journal", field="writer", value=writer
             )
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._writer, self._most = folder, writer, segment
+        self._folder, self._writer, self._most, self._day = folder, writer, segment, day
         self._lock = Lock()
         self._only = os.open(folder / f"{writer}.lock", os.O_CREAT | os.O_RDWR, 0o600)
         try:
@@ -55,7 +59,7 @@ class FileJournalWriter:
             raise BadInput(
                 "is written by another process", where="journal", field="writer", value=writer
             ) from None
-        self._number = max(_segments(folder, writer), default=0)
+        self._number = max(segments_of(folder, writer), default=0)
         self._file, self._size = -1, 0
         self._next_segment()
 
@@ -76,8 +80,16 @@ class FileJournalWriter:
                 raise Unavailable(f"the journal cannot be written: {error}") from error
 
     def flush(self) -> None:
+        """What is appended meanwhile does not wait for the disk."""
         try:
-            os.fdatasync(self._file)
+            with self._lock:
+                if self._size and monotonic() - self._began >= self._day:
+                    self._next_segment()
+                file = os.dup(self._file)  # ours, should the next segment begin meanwhile
+            try:
+                os.fdatasync(file)
+            finally:
+                os.close(file)
         except OSError as error:
             raise Unavailable(f"the journal cannot be flushed: {error}") from error
 
@@ -107,14 +119,8 @@ class FileJournalWriter:
         if self._file >= 0:
             os.fdatasync(self._file)
             os.close(self._file)
-        self._number, self._size = self._number + 1, 0
-        path = _path(self._folder, self._writer, self._number)
-        self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        self._number, self._size, self._began = self._number + 1, 0, monotonic()
+        self._file = begin_segment(self._folder, self._writer, self._number)
 
 
 class FileJournalReader:
@@ -137,7 +143,7 @@ class FileJournalReader:
                 if found:
                     return found
                 # looked for after reading: a segment that has a follower does not grow any more
-                later = [each for each in _segments(self._folder, writer) if each > number]
+                later = [each for each in segments_of(self._folder, writer) if each > number]
                 if not later:
                     return []
                 found = self._read_segment(writer, number, offset, most)
@@ -149,23 +155,29 @@ class FileJournalReader:
             raise Unavailable(f"the journal cannot be read: {error}") from error
 
     def _read_segment(self, writer: str, number: int, offset: int, most: int) -> list[tuple[Position, bytes]]:
-        path = _path(self._folder, writer, number)
-        if number == 0 or not path.exists():
+        if number == 0:
             return []
-        with path.open("rb", buffering=0) as file:
-            data = os.pread(file.fileno(), max(most, _FRAME.size), offset)
+        try:
+            file = os.open(path_of(self._folder, writer, number), os.O_RDONLY)
+        except FileNotFoundError:  # pruned
+            return []
+        try:
+            data = os.pread(file, max(most, _FRAME.size), offset)
             if len(data) >= _FRAME.size:
                 length = _FRAME.unpack_from(data)[0]
                 if len(data) < length + _FRAME.size <= LONGEST + _FRAME.size:
-                    data = os.pread(file.fileno(), length + _FRAME.size, offset)
+                    data = os.pread(file, length + _FRAME.size, offset)
+        finally:
+            os.close(file)
         found: list[tuple[Position, bytes]] = []
-        for record in _frames(data):
+        for record in frames(data):
             offset += _FRAME.size + len(record)
             found.append(((number, offset), record))
         return found
 
     def _tell_torn(self, writer: str, number: int, offset: int) -> None:
-        if number and (torn := _path(self._folder, writer, number).stat().st_size - offset):
+        path = path_of(self._folder, writer, number)
+        if number and path.exists() and (torn := path.stat().st_size - offset):
             _log.warning("journal %s, segment %d: %d bytes at its end are torn", writer, number, torn)
 
 
@@ -183,11 +195,12 @@ def amend(folder: Path, change: Callable[[bytes], bytes], *, patience: float = 3
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 _ask_to_roll(folder, writer, patience)
-                *numbers, _ = _segments(folder, writer)
+                *numbers, _ = segments_of(folder, writer)
             else:
-                numbers = _segments(folder, writer)
+                numbers = segments_of(folder, writer)
             for number in numbers:
-                amended += _amend_segment(_path(folder, writer, number), change)
+                with suppress(FileNotFoundError):  # pruned meanwhile
+                    amended += _amend_segment(path_of(folder, writer, number), change)
     return amended
 
 
@@ -203,7 +216,7 @@ def _ask_to_roll(folder: Path, writer: str, patience: float) -> None:
 def _amend_segment(path: Path, change: Callable[[bytes], bytes]) -> int:
     raw = path.read_bytes()
     parts, changed = list[bytes](), 0
-    for record in _frames(raw):
+    for record in frames(raw):
         new = change(record)
         if len(new) != len(record):
             raise ValueError(f"a record of {len(record)} bytes may not become one of {len(new)}")
@@ -217,15 +230,27 @@ def _amend_segment(path: Path, change: Callable[[bytes], bytes]) -> int:
         file.flush()
         os.fsync(file.fileno())
     beside.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _keep_names(path.parent)
     return changed
 
 
-def _frames(data: bytes) -> Iterator[bytes]:
+def begin_segment(folder: Path, writer: str, number: int) -> int:
+    """An empty one, there for good; its open file. Raises OSError."""
+    path = path_of(folder, writer, number)
+    file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
+    _keep_names(folder)
+    return file
+
+
+def _keep_names(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def frames(data: bytes) -> Iterator[bytes]:
     """Whole records, up to what is torn or not yet whole."""
     start, size, head = 0, len(data), _FRAME.size
     while start + head <= size:
@@ -238,11 +263,12 @@ def _frames(data: bytes) -> Iterator[bytes]:
         start = end
 
 
-def _path(folder: Path, writer: str, number: int) -> Path:
+def path_of(folder: Path, writer: str, number: int) -> Path:
     return folder / f"{writer}.{number:08d}.log"
 
 
-def _segments(folder: Path, writer: str) -> list[int]:
+def segments_of(folder: Path, writer: str) -> list[int]:
+    """Numbers, oldest first."""
     if not folder.exists():
         return []
     found = (_SEGMENT.fullmatch(name) for name in os.listdir(folder))

@@ -87,12 +87,22 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Make a version the champion: the one that plans, or decisions, use."""
-        _show(workspace(root).registry.promote(model, version, force=force), as_json)
+        from engine.live import tell_of_promotion
+
+        space = workspace(root)
+        found = space.registry.promote(model, version, force=force)
+        tell_of_promotion(space)
+        _show(found, as_json)
 
     @app.command("rollback")
     def rollback_(model: Model, root: Dir = HERE, as_json: AsJson = False) -> None:
         """Make the champion's predecessor the champion again."""
-        _show(workspace(root).registry.rollback(model), as_json)
+        from engine.live import tell_of_promotion
+
+        space = workspace(root)
+        found = space.registry.rollback(model)
+        tell_of_promotion(space)
+        _show(found, as_json)
 
 
 def _parameters(told: list[str]) -> dict[str, str | int | float]:

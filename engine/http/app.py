@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from engine.http import problems
 from engine.http.audience_routes import add_schemas, audience_routes, member_route
 from engine.http.catalog_routes import catalog_routes
+from engine.http.fast_lane import FastLane
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
 from engine.http.policy_routes import policy_routes
@@ -51,11 +52,13 @@ def create_app(services: Services) -> FastAPI:
     )
     problems.install(app)
     app.add_middleware(Measured, metrics=metrics)
+    realtime, lanes = realtime_routes(services, metrics)
+    app.add_middleware(FastLane, lanes=lanes, metrics=metrics)
     guard = [Depends(_guard(services.token))]
     # first, for it is asked most and routes are tried in order
     straight = member_route(services, services.token)
     app.include_router(straight, dependencies=guard, responses=problems.RESPONSES)
-    for router in (realtime_routes(services, metrics), group_routes(services), plan_routes(services)):
+    for router in (realtime, group_routes(services), plan_routes(services)):
         app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
     app.include_router(policy_routes(services), dependencies=guard, responses=problems.RESPONSES)
     app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)

@@ -68,13 +68,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unknown)
 
 
-def _known(_request: Request, error: Exception) -> Response:
+def response_of(error: GrowthError | RequestValidationError | HTTPException) -> Response:
+    """As the app answers it."""
+    if isinstance(error, GrowthError):
+        return _known(None, error)
+    return _invalid(None, error) if isinstance(error, RequestValidationError) else _http(None, error)
+
+
+def _known(_request: Request | None, error: Exception) -> Response:
     status, title = next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
     field = error.field if isinstance(error, BadInput) else ""
     return problem(status, title, str(error), field or None)
 
 
-def _invalid(_request: Request, error: Exception) -> Response:
+def _invalid(_request: Request | None, error: Exception) -> Response:
     """FastAPI puts body, path or query before the name of the field; the reader does not need it."""
     complaints = cast(RequestValidationError, error).errors()
     first = max(complaints, key=lambda each: len(each["loc"]))
@@ -99,7 +106,7 @@ def _short(value: object) -> object:
     return value if isinstance(value, int | float | bool) else str(value)[:80]
 
 
-def _http(_request: Request, error: Exception) -> Response:
+def _http(_request: Request | None, error: Exception) -> Response:
     http = cast(HTTPException, error)
     headers = dict(http.headers) if http.headers else None
     return problem(http.status_code, str(http.detail).lower(), str(http.detail), headers=headers)

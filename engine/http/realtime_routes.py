@@ -6,9 +6,8 @@ the body is parsed once, and the bytes of the answer are written once.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -18,9 +17,10 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from engine.http.audience_routes import check_token
+from engine.http.examples import example
 from engine.http.metrics import Metrics
 from engine.http.services import Services
 from kernel.clock import instant
@@ -33,6 +33,18 @@ from realtime.api import NO_POLICY, Answer, DecisionRequest, OutcomeReport
 _MOST_BYTES = 8_000_000
 #: lists of actions that are remembered, and characters of each
 _KNOWN, _SHORT = 512, 10_000
+_ID = "00055b9dd6c5c00091b0e2b63f1c4be0d29a1f7be2a1c6ee94a2"
+_DECIDED = {
+    "decision_id": _ID,
+    "action": "coupon",
+    "propensity": 0.95,
+    "policy": "squarecb@1200",
+    "expires_at": "2017-10-17T08:00:00Z",
+    "reason": "coupon was drawn from 3 by squarecb@1200 with probability 0.950; value 3.00 exceeds cost 0.50 "
+    "+ price 1.90",
+    "degraded": False,
+}
+_OBSERVED = {"outcome_id": "order-17", "status": "counted"}
 
 
 class DecisionAnswer(BaseModel):
@@ -60,13 +72,14 @@ class OutcomeAnswer(BaseModel):
     status: Literal["counted", "late", "repeated"]
 
 
-def realtime_routes(services: Services, metrics: Metrics) -> APIRouter:
+def realtime_routes(services: Services, metrics: Metrics) -> tuple[APIRouter, Mapping[str, ASGIApp]]:
+    """The routes, and path → what answers them, for the fast lane."""
     service, counters = services.realtime, dict[tuple[str, str, bool], Any]()
     #: actions as they were sent → checked. Most calls offer what others did, and whoever remembers something
     #: of an action knows it again by its identity
     known: dict[str, tuple[Action, ...]] = {}
 
-    def decided(raw: Any, key: str | None) -> bytes:
+    def decided(raw: bytes, key: str | None) -> bytes:
         answer = service.decide(_with_key(_read(DecisionRequest, raw, known), key))
         seen = (answer.moment, answer.policy.partition("@")[0], answer.degraded)
         if seen not in counters:  # looking up labels costs more than counting
@@ -75,30 +88,28 @@ def realtime_routes(services: Services, metrics: Metrics) -> APIRouter:
         counters[seen].inc()
         return to_json(_told(services, answer))
 
-    def observed(raw: Any, _key: str | None) -> bytes:
+    def observed(raw: bytes, _key: str | None) -> bytes:
         report = _read(OutcomeReport, raw)
         status = service.observe(report)
         metrics.outcomes.labels(status).inc()
         return to_json({"outcome_id": report.outcome_id, "status": status})
 
-    router = APIRouter(prefix="/v1", tags=["real time"])
-    straight = _straight(services, decided)
-    router.add_api_route(
-        "/decisions",
-        make_decision,
-        methods=["POST"],
-        response_model=DecisionAnswer,
-        route_class_override=straight,
-    )
-    straight = _straight(services, observed)
-    router.add_api_route(
-        "/outcomes",
-        report_outcome,
-        methods=["POST"],
-        response_model=OutcomeAnswer,
-        route_class_override=straight,
-    )
-    return router
+    router, lanes = APIRouter(prefix="/v1", tags=["real time"]), dict[str, ASGIApp]()
+    for path, shown, answered, model, said in (
+        ("/decisions", make_decision, decided, DecisionAnswer, _DECIDED),
+        ("/outcomes", report_outcome, observed, OutcomeAnswer, _OBSERVED),
+    ):
+        lane = _lane(services, answered)
+        router.add_api_route(
+            path,
+            shown,
+            methods=["POST"],
+            response_model=model,
+            responses=example(said),
+            route_class_override=_straight(lane),
+        )
+        lanes[f"{router.prefix}{path}"] = lane
+    return router, lanes
 
 
 async def make_decision(
@@ -114,33 +125,34 @@ async def report_outcome(report: OutcomeReport) -> None:
     raise Unavailable("is answered before it gets here")
 
 
-def _straight(services: Services, answered: Callable[[Any, str | None], bytes]) -> type[APIRoute]:
-    """A route that answers (body, idempotency key) by itself, in the loop or, where it waits for others, in
-    a thread."""
+def _lane(services: Services, answered: Callable[[bytes, str | None], bytes]) -> ASGIApp:
+    """Answers (body, idempotency key) in the loop or, where it waits for others, in a thread."""
     service, token = services.realtime, services.token
+
+    async def lane(scope: Scope, receive: Receive, send: Send) -> None:
+        key = None
+        for name, value in scope["headers"]:
+            if name == b"idempotency-key":
+                key = value.decode("latin-1")
+        if token is not None:
+            check_token(scope, token)
+        raw = await _body(receive)
+        body = await run_in_threadpool(answered, raw, key) if service.apart else answered(raw, key)
+        if (flushed := service.flushed()) is not None:
+            await flushed
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return lane
+
+
+def _straight(lane: ASGIApp) -> type[APIRoute]:
+    """A route that the lane answers."""
 
     class Straight(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["method"] != "POST":
-                await super().handle(scope, receive, send)
-                return
-            if token is not None:
-                check_token(scope, token)
-            key = next(
-                (value.decode("latin-1") for name, value in scope["headers"] if name == b"idempotency-key"),
-                None,
-            )
-            raw = await _body(receive)
-            if service.apart:
-                body = await run_in_threadpool(answered, raw, key)
-            else:
-                body = answered(raw, key)
-            if (flushed := service.flushed()) is not None:
-                await asyncio.wrap_future(flushed)
-            length = str(len(body)).encode()
-            headers = [(b"content-type", b"application/json"), (b"content-length", length)]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await (lane if scope["method"] == "POST" else super().handle)(scope, receive, send)
 
     return Straight
 

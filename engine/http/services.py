@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Protocol
@@ -30,8 +29,8 @@ class RealTime(Protocol):
         """How long after a decision its outcomes count."""
         ...
 
-    def flushed(self) -> Future[None] | None:
-        """Done when what was answered survives the machine; None where answers need not wait for it."""
+    def flushed(self) -> Awaitable[None] | None:
+        """Over when what was answered survives the machine; None where answers need not wait for it."""
         ...
 
 

@@ -65,6 +65,33 @@ def test_an_id_is_spent_once_in_each_budget_and_one_refused_was_not(store: Any) 
     assert store.spend(tomorrow, 4, "a", 10) == ("spent", 4)
 
 
+def test_a_use_is_given_back_once_and_only_if_it_was_spent(store: Any) -> None:
+    assert store.give_back(COUPONS, 4, "a") == 0
+    assert store.spend(COUPONS, 4, "a", 10) == ("spent", 4)
+    assert store.spend(COUPONS, 6, "b", 10) == ("spent", 10)
+    assert store.give_back(MAILS, 4, "a") == 0
+    assert store.give_back(COUPONS, 4, "a") == 6
+    assert store.give_back(COUPONS, 4, "a") == 6
+    assert store.spend(COUPONS, 4, "c", 10) == ("spent", 10)
+    assert store.spend(COUPONS, 1, "a", 10) == ("refused", 10)
+    assert store.give_back(COUPONS, 6, "b") == 4
+    assert store.spend(COUPONS, 4, "a", 10) == ("spent", 8)
+    assert store.totals([COUPONS], 3) == [(8, 3)]
+
+
+def test_threads_that_spend_and_give_back_end_where_they_should(store: Any) -> None:
+    def turn(number: int) -> bool:
+        kept = store.spend(COUPONS, 1, f"{number}", 20)[0] == "spent"
+        if kept and number % 2:
+            store.give_back(COUPONS, 1, f"{number}")
+        return kept and not number % 2
+
+    with ThreadPoolExecutor(8) as pool:
+        kept = sum(pool.map(turn, range(200)))
+    assert store.totals([COUPONS], 0) == [(kept, 0)]
+    assert kept <= 20
+
+
 def test_hostile_names_are_names(store: Any) -> None:
     for name in ("a b", "{x}", "\ud800", "🍵" * 60, "a\nb", ""):
         assert store.spend(f"{name}@1", 1, name, 1) == ("spent", 1)
@@ -131,6 +158,8 @@ def test_a_server_that_is_gone_is_unavailable() -> None:
         store.spend(COUPONS, 1, "a", 10)
     with pytest.raises(Unavailable):
         store.totals([COUPONS], 1)
+    with pytest.raises(Unavailable):
+        store.give_back(COUPONS, 1, "a")
 
 
 def test_days_long_gone_are_let_go(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Kill the learner again and again: it ends bit for bit where one that was never killed ends."""
+"""Kill the learner again and again, also while it prunes: it ends bit for bit where one that was never killed
+ends."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from kernel.clock import FixedClock
 from kernel.learning import Action, Decision
 from realtime.learner import Follower, JournalLearner, Learned
@@ -16,6 +19,7 @@ from realtime.records import encode_decision, encode_outcome, micros
 from realtime.rewards import Outcome
 from realtime.vw import SquareCB
 from storage.journal import FileJournalReader, FileJournalWriter
+from storage.journal_pruning import journal_size
 from storage.snapshots import FileSnapshots
 
 AT = datetime(2017, 10, 16, 8, tzinfo=UTC)
@@ -28,6 +32,7 @@ from kernel.clock import FixedClock
 from realtime.learner import JournalLearner
 from realtime.vw import SquareCB
 from storage.journal import FileJournalReader
+from storage.journal_pruning import prune
 from storage.snapshots import FileSnapshots
 
 folder = Path(sys.argv[1])
@@ -40,17 +45,22 @@ left = True
 while left:
     left = learner.step(20)
     learner.publish()
+    if sys.argv[2] == "prunes":
+        prune(folder / "journal", 1e12, learner.passed)
     print(learner.learned.decisions, flush=True)
 print("done", flush=True)
 """
 
 
-def test_each_decision_is_learned_from_once_whenever_it_is_killed(tmp_path: Path) -> None:
-    fill(tmp_path / "journal")
+@pytest.mark.parametrize("how", ["keeps all", "prunes"])
+def test_each_decision_is_learned_from_once_whenever_it_is_killed(tmp_path: Path, how: str) -> None:
+    fill(tmp_path / "journal", segment=30_000)
+    calm, learned = finished(tmp_path / "journal", tmp_path / "calm")
+    whole = journal_size(tmp_path / "journal").bytes
     lives, chance, last = 0, random.Random(1), ""  # noqa: S311  a test's
     while last != "done":
         with subprocess.Popen(
-            [sys.executable, "-c", LEARNER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", LEARNER, str(tmp_path), how], stdout=subprocess.PIPE, text=True
         ) as learner:
             assert learner.stdout is not None
             lines = [learner.stdout.readline() for _ in range(chance.randint(2, 40))]
@@ -59,13 +69,14 @@ def test_each_decision_is_learned_from_once_whenever_it_is_killed(tmp_path: Path
             lines += learner.stdout.readlines()
         last, lives = lines[-1].strip(), lives + 1
     assert lives > 5
-    calm, learned = finished(tmp_path / "journal", tmp_path / "calm")
     killed = SquareCB(bits=12)
     follower = Follower(killed, FileSnapshots(tmp_path / "snapshots"))
     assert follower.refresh()
     assert follower.learned == learned
     assert (learned.decisions, learned.lessons, learned.outcomes) == (COUNT, COUNT, COUNT // 5)
     assert killed.save() == calm
+    left = journal_size(tmp_path / "journal").bytes
+    assert left < 0.2 * whole if how == "prunes" else left == whole
 
 
 def finished(journal: Path, snapshots: Path) -> tuple[bytes, Learned]:
@@ -84,11 +95,11 @@ def finished(journal: Path, snapshots: Path) -> tuple[bytes, Learned]:
     return restored.save(), learner.learned
 
 
-def fill(journal: Path) -> None:
-    """Three writers, each started twice, with a torn record at the end of its first life."""
+def fill(journal: Path, segment: int) -> None:
+    """Three writers, each started twice, with a torn record at the end of some segments."""
     actions = tuple(Action(id=f"a{each}", cost=0.1 * each) for each in range(4))
     for life in range(2):
-        writers = [FileJournalWriter(journal, f"w{each}") for each in range(3)]
+        writers = [FileJournalWriter(journal, f"w{each}", segment=segment) for each in range(3)]
         for number in range(life * COUNT // 2, (life + 1) * COUNT // 2):
             at = AT + timedelta(seconds=number)
             decision = Decision(

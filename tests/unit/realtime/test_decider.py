@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from kernel.caps import Room
 from kernel.clock import FixedClock, micros
 from kernel.contact import Cap, MessageClass
 from kernel.errors import BadInput, NotFound, Unavailable
@@ -78,7 +79,7 @@ def answer_of(desk: Desk, *actions: Action, **changes: Any) -> Answer:
     settings: dict[str, Any] = {
         "policy": Uniform, "prices": lambda: PRICES, "clock": CLOCK, "seed": 1, "moments": lambda: MOMENTS,
     }  # fmt: skip
-    others = {"allowed", "rooms", "spend", "forgotten"}
+    others = {"allowed", "rooms", "spend", "give_back", "forgotten"}
     for name, value in changes.items():
         (settings if name in {*settings, *others} else request)[name] = value
     decider = Decider(store=desk.store, journal=desk.journal, ids=desk.ids, **settings)
@@ -306,8 +307,8 @@ def test_caps_count_marketing_and_their_channel() -> None:
         Cap(name="service", at_most=1, within="1h", classes=(MessageClass.SERVICE,)),
     ]
     rooms = rooms_of(caps)
-    assert rooms("sms") == (("all", None, 24 * HOUR, 3), ("sms", "sms", HOUR, 1))
-    assert rooms("push") == (("all", None, 24 * HOUR, 3),)
+    assert rooms("42", "sms", NOW) == (Room("all", None, 24 * HOUR, 3), Room("sms", "sms", HOUR, 1))
+    assert rooms("42", "push", NOW) == (Room("all", None, 24 * HOUR, 3),)
 
 
 def test_when_another_was_first_the_action_is_dropped_and_another_drawn(desk: Desk) -> None:
@@ -352,9 +353,36 @@ def test_a_budget_that_cannot_be_asked_spends_nothing(desk: Desk) -> None:
     def down(*_: Any) -> bool:
         raise Unavailable("no budgets")
 
-    greedy = Greedy(epsilon=0.0)
-    answer = answer_of(desk, policy=lambda: greedy, prices=lambda: {"coupons": 0.0}, spend=down)
+    greedy, back = Greedy(epsilon=0.0), list[tuple[Any, ...]]()
+    answer = answer_of(
+        desk, policy=lambda: greedy, prices=lambda: {"coupons": 0.0}, spend=down,
+        give_back=lambda *said: back.append(said),
+    )  # fmt: skip
     assert (answer.action, answer.degraded) == ("let_go", True)
+    tried, logged = desk.choices()
+    assert (desk.void(), logged.decision_id) == ([tried.decision_id], answer.decision_id)
+    # it may have been spent all the same
+    assert back == [("coupons", 1.0, tried.decision_id)]
+
+
+@pytest.mark.parametrize("key", [None, "k"])
+def test_what_may_stand_under_its_key_is_not_given_back(desk: Desk, key: str | None) -> None:
+    """A store that goes down in the admission may have granted it."""
+    back = list[tuple[Any, ...]]()
+
+    def spend(*_: Any) -> bool:
+        desk.store.close()
+        return True
+
+    sms = Action(id="sms", value=2.0, channel="sms", resource="coupons")
+    greedy = Greedy(epsilon=0.0)
+    answer = answer_of(
+        desk, sms, policy=lambda: greedy, spend=spend, prices=lambda: {"coupons": 0.0}, idempotency_key=key,
+        give_back=lambda *said: back.append(said),
+    )  # fmt: skip
+    assert (answer.action, answer.degraded) == ("let_go", True)
+    tried = desk.choices()[0].decision_id
+    assert (desk.void(), back) == (([tried], [("coupons", 1.0, tried)]) if key is None else ([], []))
 
 
 def test_sessions_count_and_fresh_events_are_in_the_context(desk: Desk) -> None:

@@ -149,12 +149,23 @@ def test_while_the_store_is_down_there_is_nothing_to_be_had(
     again.close()
 
 
-def test_answers_of_the_store_that_overtake_each_other_do_no_harm(store: LmdbBudgets, hands: Hands) -> None:
-    paced = pacing(store, hands, refresh=timedelta(hours=1))
-    paced.prices()
-    paced._take([(30_000_000, 0)])
-    paced._take([(20_000_000, 0)])
-    assert paced.prices()["coupons"] == pytest.approx(4.0)
+def test_what_others_give_back_is_seen_and_the_ceiling_opens_again(store: LmdbBudgets, hands: Hands) -> None:
+    ours, theirs = pacing(store, hands), pacing(store, hands)
+    for number in range(100):
+        assert theirs.spend("coupons", 1.0, f"{number}")
+    hands.at += timedelta(seconds=1)
+    assert ours.prices()["coupons"] == math.inf
+    assert not ours.spend("coupons", 1.0, "ours")
+    theirs.give_back("coupons", 1.0, "7")
+    theirs.give_back("coupons", 1.0, "7")
+    theirs.give_back("coupons", 1.0, "ours")  # was never spent
+    assert theirs.prices()["coupons"] < math.inf
+    hands.at += timedelta(seconds=1)
+    assert ours.prices()["coupons"] < math.inf
+    assert ours.spend("coupons", 1.0, "ours")
+    assert not theirs.spend("coupons", 1.0, "7")
+    with pytest.raises(NotFound):
+        ours.give_back("mails", 1.0, "7")
 
 
 def test_history_makes_a_path() -> None:
