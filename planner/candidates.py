@@ -13,6 +13,7 @@ from kernel.errors import BadInput
 from kernel.work import Benefit, Goal, Task, Touchpoint
 from planner.compose import Resources
 from planner.limits import slice_of
+from planner.steering import Steered, steer, weighed
 
 #: columns of a candidate frame, in order
 COLUMNS = (
@@ -63,6 +64,8 @@ def derive_candidates(
     scores: Scores,
     blocked: pl.DataFrame | None = None,
     daily: DailyLimits | None = None,
+    *,
+    steered: Sequence[Steered] = (),
 ) -> Candidates:
     """`audiences`: user, audience. `blocked`: user, channel that a cap or missing consent forbids.
 
@@ -72,6 +75,8 @@ def derive_candidates(
         gain = reach · P(response) · margin · lift · base
         cost = cost_per_touch + reach · P(response) · cost_per_response
         value = gain − cost
+
+    `steered`: what frequencies say; their factors multiply response and gain.
 
     Left out, with the count kept: a user in several audiences of one goal keeps the first; candidates
     that a cap or consent forbids; candidates of value ≤ 0, unless a floor of `daily` may need them.
@@ -89,7 +94,10 @@ def derive_candidates(
         before = rows.height
         rows = rows.join(blocked.select("user", "channel").unique(), on=["user", "channel"], how="anti")
         pruned["a cap or consent forbids it today"] = before - rows.height
-    valued = _valued(rows, scores)
+    if steered:
+        rows, gone = steer(rows, steered)
+        pruned |= gone
+    valued = weighed(_valued(rows, scores)) if steered else _valued(rows, scores)
     kept = valued.filter((pl.col("value") > 0) | _needed(daily, valued.columns)).sort("user", "task")
     pruned["costs more than it is expected to gain"] = valued.height - kept.height
     return Candidates(frame=kept.select(COLUMNS), pruned={k: n for k, n in pruned.items() if n})
