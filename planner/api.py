@@ -5,6 +5,7 @@ from __future__ import annotations
 from planner.candidates import Candidates, Scores, derive_candidates
 from planner.compose import Composed, Resources, compose
 from planner.limits import day_limits
+from planner.steering import Steered
 from planner.summary import contested, goal_table, task_table
 
 __all__ = [
