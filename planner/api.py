@@ -13,6 +13,7 @@ __all__ = [
     "Composed",
     "Resources",
     "Scores",
+    "Steered",
     "compose",
     "contested",
     "day_limits",
