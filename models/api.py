@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import polars as pl
 
+from kernel.errors import BadInput
 from kernel.events import OFFER
-from kernel.ids import fingerprint
+from kernel.ids import fingerprint, frame_fingerprint
 from kernel.learning import ModelRecipe, ModelVersion
 from models.backtest import BackTest, back_test
 from models.bucketing import bucket_user, bucket_users, held_out
 from models.calibration_drift import CalibrationDrift, calibration_drift, effect_drift
+from models.compare import Comparison, Kept, Verdict, compare, weigh
 from models.datasets import horizon_dataset, response_dataset, response_rows
 from models.drift import FeatureDrift, feature_drift
 from models.experiment_power import (
@@ -30,7 +32,8 @@ from models.policy_evidence import POLICY, PolicyEvidence
 from models.profit import ProfitCurve, profit_curve
 from models.qini import auuc, qini, qini_curve
 from models.sample_ratio import SampleRatio, sample_ratio
-from models.tracking import CHALLENGER, CHAMPION, Registry
+from models.tracking import CHALLENGER, CHAMPION, Record, Registry
+from models.tracking_trained import record_of
 from models.training import Predictor, Trained, train
 from models.uplift import FittedUplift, Uplift
 from models.uplift_dose import DoseUplift, FittedDose
@@ -45,6 +48,7 @@ __all__ = [
     "BackTest",
     "Baseline",
     "CalibrationDrift",
+    "Comparison",
     "Design",
     "DoseUplift",
     "Experiment",
@@ -53,10 +57,12 @@ __all__ = [
     "FittedUplift",
     "History",
     "Holdout",
+    "Kept",
     "PolicyEvidence",
     "Predictor",
     "ProfitCurve",
     "Readout",
+    "Record",
     "Registry",
     "SampleRatio",
     "SampleSize",
@@ -65,6 +71,7 @@ __all__ = [
     "UpliftEvidence",
     "UpliftVerdict",
     "ValueToGo",
+    "Verdict",
     "Worth",
     "auuc",
     "back_test",
@@ -72,6 +79,7 @@ __all__ = [
     "bucket_users",
     "calibration_drift",
     "check_experiments",
+    "compare",
     "days_needed",
     "effect_drift",
     "evaluate_uplift",
@@ -80,10 +88,12 @@ __all__ = [
     "held_out",
     "horizon_dataset",
     "judge_uplift",
+    "kept",
     "profit_curve",
     "qini",
     "qini_curve",
     "read_out",
+    "record_of",
     "response_dataset",
     "sample_ratio",
     "sample_size",
@@ -94,10 +104,11 @@ __all__ = [
     "train_once",
     "training_key",
     "user_features",
+    "weigh",
 ]
 
 #: raised when what a recipe means changes, so that models learned before are not taken for it
-DEFINITION = "1"
+DEFINITION = "2"
 
 
 def training_key(data_fingerprint: str, as_of: datetime, recipe: ModelRecipe, seed: int) -> str:
@@ -108,14 +119,39 @@ def training_key(data_fingerprint: str, as_of: datetime, recipe: ModelRecipe, se
 
 
 def train_once(
-    history: History, as_of: datetime, recipe: ModelRecipe, registry: Registry, *, data: str, seed: int
+    history: History,
+    as_of: datetime,
+    recipe: ModelRecipe,
+    registry: Registry,
+    *,
+    data: str,
+    seed: int,
+    segments: pl.DataFrame | None = None,
 ) -> tuple[ModelVersion, bool]:
-    """The version learned from this data as of this instant, and whether it was learned only now."""
-    key = training_key(data, as_of, recipe, seed)
+    """The version learned from this data as of this instant, and whether it was learned only now.
+
+    It becomes the champion when it passes the gate (`weigh`). `segments`: user and the recipe's segments.
+    """
+    split = "" if segments is None else frame_fingerprint(segments.sort("user"))
+    key = training_key(f"{data}{split}", as_of, recipe, seed)
     known = registry.find(recipe.name, key)
     if known is not None:
         return known, False
-    return registry.record(train(history, as_of, recipe, seed), data_fingerprint=data, key=key), True
+    trained = train(history, as_of, recipe, seed, segments=segments)
+    champion = registry.champion(recipe.name)
+    verdict = weigh(trained, None if champion is None else kept(registry, champion), history)
+    record = record_of(trained, verdict, data_fingerprint=data)
+    return registry.record(record, data_fingerprint=data, key=key), True
+
+
+def kept(registry: Registry, version: ModelVersion) -> Kept:
+    """A version as it is compared. Raises BadInput for one of a kind that is not."""
+    final, judged = registry.load(version.name, version.version)
+    if not isinstance(final, Predictor):
+        raise BadInput(
+            "is of a kind that is judged when it is learned, not compared", field="model", value=version.name
+        )
+    return Kept(version=version.version, as_of=version.as_of, final=final, judged=judged)
 
 
 def score_users(
@@ -123,11 +159,13 @@ def score_users(
 ) -> pl.DataFrame:
     """user, `name`: P(outcome) or money in the window, one row for every user of `users`.
 
-    A user without a purchase has no features: money is then 0, and churn certain.
+    A user without a purchase has no features: money is then 0, churn certain, and the next purchase as far
+    away as the window is long.
     """
     rows = user_features(history, as_of, predictor.recipe.history)
     scored = rows.select("user", pl.Series(name, predictor.predict(rows)))
-    without = 0.0 if predictor.recipe.predicts == "spend" else 1.0
+    days = predictor.recipe.horizon / timedelta(days=1)
+    without = {"spend": 0.0, "next_purchase": days}.get(predictor.recipe.predicts, 1.0)
     return (
         users.select("user")
         .join(scored, on="user", how="left", maintain_order="left")

@@ -66,20 +66,83 @@ MONEY: dict[str, Metric] = {
     "bias": lambda y, p: float((p - y).mean()),
     "gini": gini,
 }
+#: of days: no order of merit, only error
+AMOUNT: dict[str, Metric] = {name: MONEY[name] for name in ("mae", "rmse", "bias")}
 
 
 def readout(
-    y: Floats, predicted: Floats, metrics: dict[str, Metric], *, seed: int, resamples: int = 200
+    y: Floats,
+    predicted: Floats,
+    metrics: dict[str, Metric],
+    *,
+    seed: int,
+    users: NDArray[np.generic] | None = None,
+    resamples: int = 200,
 ) -> dict[str, Interval]:
-    """Every metric with a percentile bootstrap interval over rows (Efron & Tibshirani 1993)."""
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, len(y), size=(resamples, len(y)))
+    """Every metric with a percentile bootstrap interval (Efron & Tibshirani 1993).
+
+    With `users` (one a row) whole users are drawn, with all their rows: rows of one user are no
+    independent witnesses.
+    """
+    draws = [_draw(each, users, len(y)) for each in np.random.default_rng(seed).spawn(resamples)]
     found = {}
     for name, metric in metrics.items():
         spread = np.array([metric(y[draw], predicted[draw]) for draw in draws])
-        low, high = np.nanpercentile(spread, [2.5, 97.5])
+        known = spread[~np.isnan(spread)]
+        low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (np.nan, np.nan)
         found[name] = Interval(mean=metric(y, predicted), low=float(low), high=float(high))
     return found
+
+
+def _draw(rng: np.random.Generator, users: NDArray[np.generic] | None, rows: int) -> NDArray[np.int64]:
+    if users is None:
+        return rng.integers(0, rows, rows)
+    order, first, size = _grouped(users)
+    drawn = rng.integers(0, len(first), len(first))
+    ends = np.cumsum(size[drawn])
+    within = np.arange(ends[-1]) - np.repeat(ends - size[drawn], size[drawn])
+    return np.asarray(order[np.repeat(first[drawn], size[drawn]) + within])
+
+
+def _grouped(
+    users: NDArray[np.generic],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Rows ordered by user, where each user's begin, and how many there are."""
+    place = np.unique(users, return_inverse=True)[1]
+    size = np.bincount(place)
+    return np.argsort(place, kind="stable"), np.cumsum(size) - size, size
+
+
+def mean_by_user(values: Floats, users: NDArray[np.generic]) -> tuple[float, float]:
+    """Mean of the rows and its standard error, robust to rows of one user being alike.
+
+    Liang & Zeger, "Longitudinal data analysis using generalized linear models", 1986.
+    """
+    place = np.unique(users, return_inverse=True)[1]
+    sums = np.bincount(place, values - values.mean())
+    if len(sums) < 2:
+        return float(values.mean()), float("inf")
+    error = np.sqrt(np.square(sums).sum() * len(sums) / (len(sums) - 1)) / len(values)
+    return float(values.mean()), float(error)
+
+
+def losses(y: Floats, predicted: Floats, *, probability: bool) -> Floats:
+    """What a row is judged by: log loss of a probability, absolute error of an amount."""
+    if not probability:
+        return np.asarray(np.abs(y - predicted))
+    p = np.clip(predicted, 1e-6, 1 - 1e-6)
+    return np.asarray(-(y * np.log(p) + (1 - y) * np.log(1 - p)))
+
+
+def gains(y: Floats, score: Floats, steps: int = 20) -> list[tuple[float, float]]:
+    """(share of rows chosen, share of all outcomes among them), the best-scored first; ties share evenly."""
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(y) - 1)
+    shares = np.append(0.0, (ends + 1) / len(y))
+    total = y.sum()
+    found = np.append(0.0, np.cumsum(y[order])[ends]) / (total if total else 1.0)
+    grid = np.linspace(0, 1, steps + 1)
+    return list(zip(grid.tolist(), np.interp(grid, shares, found).tolist(), strict=True))
 
 
 def reliability(y: Floats, p: Floats, bins: int = 10) -> list[tuple[float, float, int]]:

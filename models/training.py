@@ -3,169 +3,343 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import partial
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
-from kernel.learning import Interval, ModelRecipe
+from kernel.errors import BadInput
+from kernel.events import OFFER
+from kernel.learning import ModelRecipe
 from kernel.randomness import derive_seed
-from models.baselines import trivial
 from models.calibration import Calibrator, choose_calibrator
-from models.datasets import Dataset, check_labels, horizon_dataset, matrix, response_dataset
-from models.evaluation import MONEY, PROBABILITY, readout, reliability
+from models.conformal import fit_band
+from models.datasets import Dataset, check_labels, horizon_dataset, response_dataset
+from models.evaluation import losses, mean_by_user
+from models.evidence import Evidence, judge
 from models.history import History
-from models.learners import Boosted, fit_amount, fit_probability
+from models.learners import (
+    PLAIN,
+    Learned,
+    Parameters,
+    Setting,
+    fit_amount,
+    fit_median,
+    fit_probability,
+    fit_two_part,
+)
+from models.predictor import Predictor
+from models.search import Searched, search_parameters
+from models.survival import fit_hazard
+from models.survival_labels import silence_labels
+
+__all__ = ["Evidence", "Predictor", "Trained", "dataset_of", "fit", "train"]
 
 Floats = NDArray[np.float64]
+Learn = Callable[..., Learned]
 #: part of the rows, the latest, on which a model is judged
 HELD_OUT = 0.25
+#: outcomes that are 0 or 1
+PROBABILITIES = ("response", "churn", "lapse")
+#: learners of money, the first unless another does better
+AMOUNTS: dict[str, Learn] = {"root": fit_amount, "two-part": fit_two_part, "median": fit_median}
+_FOLDS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictor:
-    """A learned model as the plan uses it: a frame of features in, probabilities or money out."""
+class How:
+    """What was chosen on the earlier rows, and is kept for all of them."""
 
-    recipe: ModelRecipe
-    features: tuple[str, ...]
-    model: Boosted
-    #: of probabilities; for money a factor that makes the mean right
-    calibrator: Calibrator
-    factor: float
-    #: what everyone gets when the model did not earn trust
-    average: float
-    #: the model beat the trivial baseline on held-out time
-    trusted: bool
-
-    def predict(self, frame: pl.DataFrame) -> Floats:
-        """One number a row: P(outcome), or money in the window. Rows without history get the average."""
-        if not self.trusted:
-            return np.full(frame.height, self.average)
-        x = matrix(frame, self.features)
-        return _apply(self.model, self.calibrator, self.factor, x)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """How a model did on the latest part of its data, learned on the rest."""
-
-    held_out_from: datetime
-    rows_learned: int
-    rows_held_out: int
-    figures: dict[str, Interval]
-    baseline: str
-    baseline_figures: dict[str, Interval]
-    #: mean loss of the baseline less the model's, per row, in standard errors
-    margin: float
-    #: (mean predicted, mean outcome, count) by tenth
-    reliability: list[tuple[float, float, int]]
-    #: feature → mean |contribution| to the raw score
-    importance: dict[str, float]
+    #: `probability`, `hazard`, or one of money: `root`, `two-part`, `median`
+    learner: str
+    parameters: Parameters = PLAIN.parameters
+    #: learner → mean loss on the latest of the earlier rows
+    losses: dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
+    """A model with everything that it is judged by."""
+
     predictor: Predictor
     evidence: Evidence
     dataset: Dataset
+    #: the same, learned on the earlier rows only: what the evidence is about
+    judged: Predictor
+    #: rows that `judged` had not seen
+    held_out: Dataset
+    how: How
+    searched: Searched | None = None
+    #: features without two different values: not learned from
+    unused: tuple[str, ...] = ()
 
 
-def train(history: History, as_of: datetime, recipe: ModelRecipe, seed: int) -> Trained:
-    """Learns on the earlier rows, judges on the later ones, then learns on all of them."""
+def train(
+    history: History,
+    as_of: datetime,
+    recipe: ModelRecipe,
+    seed: int,
+    *,
+    segments: pl.DataFrame | None = None,
+) -> Trained:
+    """Learns on the earlier rows, judges on the later ones, then learns on all of them.
+
+    `segments`: user and the recipe's segments, by whose labels the evidence is split. Raises BadInput for
+    data that nothing can be learned from, naming what is wrong.
+    """
     seed = derive_seed(seed, "train", recipe.name)
-    data = (response_dataset if recipe.predicts == "response" else horizon_dataset)(history, as_of, recipe)
-    early, late = data.split(HELD_OUT)
-    if recipe.predicts != "response":
-        early = _outcome_known(early, late, recipe)
+    data = dataset_of(history, as_of, recipe)
+    early, late = _by_time(history, data, recipe)
     for part in (early, late):
-        check_labels(part, recipe.predicts)
-    judged = fit(early, recipe, seed)
-    evidence = _judge(judged, early, late, seed)
-    final = fit(data, recipe, seed)
-    trusted = evidence.margin > 2.0
+        _check(part, recipe)
+    _check_signs(data.features, recipe)
+    searched = _search(early, recipe, seed) if recipe.search else None
+    how = _choose(early, recipe, seed, searched.best.parameters if searched else PLAIN.parameters)
+    judged = fit(early, recipe, seed, how)
+    evidence = judge(judged, early, late, history, seed, segments)
+    final = fit(data, recipe, seed, how)
+    trusted = all(each.won for each in evidence.margins)
     return Trained(
-        predictor=Predictor(**{**vars(final), "trusted": trusted}), evidence=evidence, dataset=data
+        predictor=replace(final, trusted=trusted, knows_until=as_of),
+        evidence=evidence,
+        dataset=data,
+        judged=replace(judged, knows_until=evidence.held_out_from),
+        held_out=late,
+        how=how,
+        searched=searched,
+        unused=tuple(name for name in data.features if name not in final.features),
     )
 
 
-def _outcome_known(early: Dataset, late: Dataset, recipe: ModelRecipe) -> Dataset:
-    """Early rows whose window had closed when the held-out time began, where there are enough."""
+def dataset_of(history: History, as_of: datetime, recipe: ModelRecipe) -> Dataset:
+    """What the recipe asks for, learned from or judged by."""
+    if recipe.predicts == "response":
+        return response_dataset(history, as_of, recipe)
+    if recipe.predicts not in ("lapse", "next_purchase"):
+        return horizon_dataset(history, as_of, recipe)
+    rows = horizon_dataset(history, as_of, recipe.model_copy(update={"predicts": "spend"}))
+    return rows.of(silence_labels(history.until(as_of), rows.frame, recipe))
+
+
+def _by_time(history: History, data: Dataset, recipe: ModelRecipe) -> tuple[Dataset, Dataset]:
+    """Earlier rows as they were known when the later ones began, and the later ones.
+
+    Where that leaves too little, outcomes that were not known yet count among the earlier ones.
+    """
+    early, late = data.split(HELD_OUT)
     begin = late.frame["at"].min()
-    closed = early.frame.filter(pl.col("at") + recipe.horizon <= pl.lit(begin))
-    return Dataset(frame=closed, as_of=early.as_of) if closed["at"].n_unique() > 1 else early
+    assert isinstance(begin, datetime)  # noqa: S101 (the column is one of instants)
+    if recipe.predicts == "response":
+        try:
+            known = response_dataset(history, begin, recipe)
+        except BadInput:
+            return early, late
+    else:
+        closed = early.frame.filter(pl.col("at") + recipe.horizon <= begin)
+        known = early.of(closed)
+    return (known if known.frame["at"].n_unique() > 1 else early), late
 
 
-def fit(data: Dataset, recipe: ModelRecipe, seed: int) -> Predictor:
-    """Learned on all of `data`, calibrated on predictions for instants that a fold had not seen."""
-    names = data.features
-    x, y = data.matrix(names), data.labels
-    learn: Callable[..., Boosted] = fit_amount if recipe.predicts == "spend" else fit_probability
-    unseen = _out_of_fold(learn, x, y, data.frame["at"].to_physical().to_numpy(), names, seed)
-    money = recipe.predicts == "spend"
+def _check(data: Dataset, recipe: ModelRecipe) -> None:
+    """Raises BadInput for what cannot be learned from or judged by."""
+    where, labels = f"dataset {recipe.predicts}", data.frame["label"]
+    if (wrong := data.frame.filter(~pl.col("label").cast(pl.Float64).is_finite().fill_null(False))).height:
+        raise BadInput("has no finite label", where=where, field="user", value=str(wrong["user"][0]))
+    keys = [name for name in ("user", OFFER, "at") if name in data.frame.columns]
+    if data.frame.select(keys).is_duplicated().any():
+        twice = data.frame.filter(pl.struct(keys).is_duplicated())
+        raise BadInput(
+            "is there twice at one instant", where=where, field="user", value=str(twice["user"][0])
+        )
+    if recipe.predicts in PROBABILITIES:
+        check_labels(data, recipe.predicts)
+    elif labels.n_unique() < 2:
+        raise BadInput(
+            f"is the same for all {data.frame.height} examples", where=where, field="label",
+            value=labels.first(),
+        )  # fmt: skip
+
+
+def _check_signs(names: list[str], recipe: ModelRecipe) -> None:
+    """Raises BadInput for a pattern that fits no feature."""
+    for pattern in recipe.monotone:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise BadInput("fits no feature", where=f"model {recipe.name}", field="monotone", value=pattern)
+
+
+def _signs(names: list[str], recipe: ModelRecipe) -> tuple[int, ...]:
+    """+1, −1 or 0 a feature."""
+    told = {"rises": 1, "falls": -1}
+    return tuple(
+        next((told[sign] for pattern, sign in recipe.monotone.items() if fnmatchcase(name, pattern)), 0)
+        for name in names
+    )
+
+
+def _learner(name: str, recipe: ModelRecipe) -> Learn:
+    if name == "hazard":
+        return partial(fit_hazard, window=recipe.horizon / timedelta(days=1))
+    return AMOUNTS.get(name, fit_probability)
+
+
+def _choose(data: Dataset, recipe: ModelRecipe, seed: int, parameters: Parameters) -> How:
+    """Of money the learner with the least error on the latest of these rows, by more than one standard
+    error; the first where they are alike."""
+    if recipe.predicts != "spend":
+        name = "hazard" if recipe.predicts == "next_purchase" else "probability"
+        return How(learner=name, parameters=parameters, losses={})
+    parts = _folds(data, recipe, 1)
+    if not parts:
+        return How(learner="root", parameters=parameters, losses={})
+    ((seen, rest),) = parts
+    setting = _setting(seen, recipe, parameters).fewer()
+    found = {name: _loss(learn, seen, rest, recipe, seed, setting) for name, learn in AMOUNTS.items()}
+    users, best = rest.frame["user"].to_numpy(), "root"
+    for name in found:
+        better, error = mean_by_user(found[best] - found[name], users)
+        if better > error:
+            best = name
+    told = {name: float(each.mean()) for name, each in found.items()}
+    return How(learner=best, parameters=parameters, losses=told)
+
+
+def _loss(
+    learn: Learn, seen: Dataset, rest: Dataset, recipe: ModelRecipe, seed: int, setting: Setting
+) -> Floats:
+    """Of every row of `rest` by a model that learned on `seen`, made right in the mean."""
+    names = _varying(seen)
+    model = learn(_matrix(seen, names), seen.labels, names, seed, _only(setting, seen, names))
+    predicted = model.predict(_matrix(rest, names))
+    probability = recipe.predicts in PROBABILITIES
+    if not probability:
+        known = model.predict(_matrix(seen, names))
+        predicted = predicted * seen.labels.sum() / max(known.sum(), 1e-9)
+    return losses(rest.labels, predicted, probability=probability)
+
+
+def _search(data: Dataset, recipe: ModelRecipe, seed: int) -> Searched:
+    """On three parts of the time, each judged by what was learned from before it."""
+    assert recipe.search is not None  # noqa: S101 (the caller asked for it)
+    parts = _folds(data, recipe, 3)
+    if not parts:
+        raise BadInput("has too little time for a search", where=f"model {recipe.name}", field="search")
+    learn = _learner("hazard" if recipe.predicts == "next_purchase" else
+                     "root" if recipe.predicts == "spend" else "probability", recipe)  # fmt: skip
+
+    def loss(parameters: Parameters) -> tuple[float, ...]:
+        return tuple(
+            float(_loss(learn, seen, rest, recipe, seed, _setting(seen, recipe, parameters).fewer()).mean())
+            for seen, rest in parts
+        )
+
+    return search_parameters(loss, recipe.search, derive_seed(seed, "search"))
+
+
+def _folds(data: Dataset, recipe: ModelRecipe, count: int) -> list[tuple[Dataset, Dataset]]:
+    """Later parts of about equal length, each with the rows whose outcome was known when it began."""
+    instants = data.frame["at"].unique().sort()
+    cuts = [instants[len(instants) * (each + 1) // (count + 1)] for each in range(count)]
+    found = []
+    ahead = timedelta(0) if recipe.predicts == "response" else recipe.horizon
+    for cut, end in zip(cuts, [*cuts[1:], None], strict=True):
+        seen = data.frame.filter(pl.col("at") + ahead <= cut if ahead else pl.col("at") < cut)
+        rest = data.frame.filter((pl.col("at") >= cut) & ((pl.col("at") < end) if end else pl.lit(True)))
+        parts = data.of(seen), data.of(rest)
+        if all(_judgeable(part, recipe) for part in parts):
+            found.append(parts)
+    return found
+
+
+def _judgeable(data: Dataset, recipe: ModelRecipe) -> bool:
+    try:
+        if data.frame.height < 50:
+            return False
+        _check(data, recipe)
+    except BadInput:
+        return False
+    return True
+
+
+def fit(data: Dataset, recipe: ModelRecipe, seed: int, how: How | None = None) -> Predictor:
+    """Learned on all of `data`, calibrated on predictions for instants that a fold had not seen.
+
+    Without `how` the learner of money is chosen on `data` itself.
+    """
+    how = how or _choose(data, recipe, seed, PLAIN.parameters)
+    names = _varying(data)
+    x, y = _matrix(data, names), data.labels
+    setting = _only(_setting(data, recipe, how.parameters), data, names)
+    learn = _learner(how.learner, recipe)
+    unseen = _out_of_fold(learn, x, y, data.frame["at"].to_physical().to_numpy(), names, seed, setting)
+    amount = recipe.predicts not in PROBABILITIES
+    factor = float(y.sum() / max(unseen.sum(), 1e-9)) if amount else 1.0
+    most = recipe.horizon / timedelta(days=1) if recipe.predicts == "next_purchase" else float("inf")
     return Predictor(
         recipe=recipe,
         features=tuple(names),
-        model=learn(x, y, names, seed),
-        calibrator=Calibrator(method="none") if money else choose_calibrator(unseen, y, seed),
-        factor=float(y.sum() / max(unseen.sum(), 1e-9)) if money else 1.0,
+        model=learn(x, y, names, seed, setting),
+        calibrator=Calibrator(method="none") if amount else choose_calibrator(unseen, y, seed),
+        factor=factor,
         average=float(y.mean()),
         trusted=True,
+        band=fit_band(unseen * factor, y, most=most) if amount else None,
     )
 
 
+def _setting(data: Dataset, recipe: ModelRecipe, parameters: Parameters) -> Setting:
+    signs = _signs(data.features, recipe) if recipe.monotone else ()
+    return Setting(parameters=parameters, signs=signs)
+
+
+def _only(setting: Setting, data: Dataset, names: list[str]) -> Setting:
+    """The signs of these features."""
+    if not setting.signs:
+        return setting
+    told = dict(zip(data.features, setting.signs, strict=True))
+    return replace(setting, signs=tuple(told[name] for name in names))
+
+
+def _varying(data: Dataset) -> list[str]:
+    """Features with at least two different values; of one alone nothing is learned."""
+    frame = data.frame.select(pl.col(data.features).cast(pl.Float64).fill_nan(None))
+    low, high = frame.select(pl.all().min()), frame.select(pl.all().max())
+    names = [name for name in data.features if low[name][0] is not None and low[name][0] != high[name][0]]
+    if not names:
+        raise BadInput("has no feature that varies", field="dataset")
+    return names
+
+
+def _matrix(data: Dataset, names: list[str]) -> Floats:
+    x = data.matrix(names)
+    if np.isinf(x).any():
+        row, column = np.argwhere(np.isinf(x))[0]
+        raise BadInput("is infinite", where=f"user {data.frame['user'][int(row)]}", field=names[column])
+    return x
+
+
 def _out_of_fold(
-    learn: Callable[..., Boosted],
+    learn: Learn,
     x: Floats,
     y: Floats,
     instants: NDArray[np.int64],
     names: list[str],
     seed: int,
+    setting: Setting,
 ) -> Floats:
     """Predictions for rows by models that saw no row of the same instant."""
     groups = np.unique(instants, return_inverse=True)[1]
-    folds = min(4, int(groups.max()) + 1)
+    folds = min(_FOLDS, int(groups.max()) + 1)
     if folds < 2:
-        groups, folds = np.arange(len(y)) % 4, 4
+        groups, folds = np.arange(len(y)) % _FOLDS, _FOLDS
     unseen = np.empty_like(y)
     for fold, (seen, rest) in enumerate(GroupKFold(folds).split(x, y, groups)):
         if y[seen].min() == y[seen].max():
             unseen[rest] = y[seen].mean()
             continue
-        unseen[rest] = learn(x[seen], y[seen], names, seed + fold).predict(x[rest])
+        unseen[rest] = learn(x[seen], y[seen], names, seed + fold, setting).predict(x[rest])
     return unseen
-
-
-def _apply(model: Boosted, calibrator: Calibrator, factor: float, x: Floats) -> Floats:
-    return np.asarray(calibrator(model.predict(x)) * factor)
-
-
-def _judge(judged: Predictor, early: Dataset, late: Dataset, seed: int) -> Evidence:
-    recipe, y = judged.recipe, late.labels
-    predicted = judged.predict(late.frame)
-    name, naive = trivial(early.frame, late.frame, recipe)
-    money = recipe.predicts == "spend"
-    metrics = MONEY if money else PROBABILITY
-    loss = (lambda p: np.abs(y - p)) if money else (lambda p: _log_loss(y, p))
-    better = loss(naive) - loss(predicted)
-    error = better.std(ddof=1) / np.sqrt(len(better))
-    shares = judged.model.contributions(late.matrix(judged.features))
-    ranked = sorted(zip(judged.features, shares.tolist(), strict=True), key=lambda each: -each[1])
-    return Evidence(
-        held_out_from=late.frame["at"].min(),  # type: ignore[arg-type]
-        rows_learned=early.frame.height,
-        rows_held_out=late.frame.height,
-        figures=readout(y, predicted, metrics, seed=seed),
-        baseline=name,
-        baseline_figures=readout(y, naive, metrics, seed=seed),
-        margin=float(better.mean() / max(error, 1e-12)),
-        reliability=reliability(y, predicted),
-        importance=dict(ranked),
-    )
-
-
-def _log_loss(y: Floats, p: Floats) -> Floats:
-    p = np.clip(p, 1e-6, 1 - 1e-6)
-    return np.asarray(-(y * np.log(p) + (1 - y) * np.log(1 - p)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -14,8 +15,18 @@ from scipy.special import expit
 
 from kernel.errors import BadInput, NotFound
 from kernel.learning import ModelRecipe, ModelVersion
-from models.api import CHALLENGER, CHAMPION, History, Registry, Trained, train, train_once, training_key
-from models.training import Predictor
+from models.api import (
+    CHALLENGER,
+    CHAMPION,
+    History,
+    Registry,
+    Trained,
+    Verdict,
+    record_of,
+    train,
+    train_once,
+    training_key,
+)
 
 BEGIN = datetime(2017, 1, 1, tzinfo=UTC)
 AS_OF = BEGIN + timedelta(days=150)
@@ -56,24 +67,35 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     before = mlflow.get_tracking_uri()
     registry = Registry(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts")
     trained = train(world(), AS_OF, RECIPE, 1)
-    assert trained.predictor.trusted
+    trained = replace(trained, predictor=replace(trained.predictor, trusted=True))
+    record = record_of(trained, passed(trained), data_fingerprint="d1")
     yield Known(
-        registry=registry, trained=trained, first=registry.record(trained, data_fingerprint="d1", key="k1")
+        registry=registry, trained=trained, first=registry.record(record, data_fingerprint="d1", key="k1")
     )
     mlflow.set_tracking_uri(before)
 
 
+def passed(trained: Trained, *, trusted: bool = True, promote: bool = True) -> Verdict:
+    return Verdict(trusted=trusted, promote=promote, reason="is as it is", margins=trained.evidence.margins)
+
+
 def again(
-    known: Known, key: str, *, name: str = "response", days: int = 0, trusted: bool = True
+    known: Known,
+    key: str,
+    *,
+    name: str = "response",
+    days: int = 0,
+    trusted: bool = True,
+    promote: bool = True,
 ) -> ModelVersion:
     """The same model recorded under another name, key or instant, or as one that earned no trust."""
     trained, recipe = known.trained, RECIPE.model_copy(update={"name": name})
-    predictor = Predictor(**{**vars(trained.predictor), "trusted": trusted, "recipe": recipe})
-    as_of = AS_OF + timedelta(days=days)
-    data = type(trained.dataset)(frame=trained.dataset.frame, as_of=as_of)
-    return known.registry.record(
-        Trained(predictor=predictor, evidence=trained.evidence, dataset=data), data_fingerprint="d", key=key
-    )
+    predictor = replace(trained.predictor, trusted=trusted, recipe=recipe)
+    data = replace(trained.dataset, as_of=AS_OF + timedelta(days=days))
+    same = replace(trained, predictor=predictor, dataset=data)
+    verdict = passed(trained, trusted=trusted, promote=trusted and promote)
+    record = record_of(same, verdict, data_fingerprint="d")
+    return known.registry.record(record, data_fingerprint="d", key=key)
 
 
 def test_a_trusted_model_is_the_champion_with_its_evidence(known: Known) -> None:
@@ -92,7 +114,10 @@ def test_the_run_has_parameters_and_pictures(known: Known) -> None:
     assert run.data.params["predicts"] == "response"
     assert int(run.data.params["rows"]) == known.trained.dataset.frame.height
     files = {each.path for each in client.list_artifacts(known.first.run_id)}
-    assert {"reliability.png", "importance.png", "importance.json"} <= files
+    pictures = {"reliability", "importance", "shap", "segments", "gain"}
+    assert {f"{name}.png" for name in pictures} <= files
+    assert {"importance.json", "card.md", "card.html", "segments.csv", "recipe.json"} <= files
+    assert run.info.run_name == "response · 2017-05-31 · v1"
 
 
 def test_the_same_key_finds_the_same_version_and_learns_nothing(known: Known) -> None:
@@ -135,6 +160,43 @@ def test_the_loaded_model_predicts_what_the_learned_one_does(known: Known) -> No
     served = mlflow.pyfunc.load_model("models:/response/1")
     features = frame.select(known.trained.predictor.features).cast(pl.Float64).head(5).to_pandas()
     np.testing.assert_allclose(served.predict(features), loaded.predict(frame.head(5)))
+
+
+def test_the_run_names_its_data_and_how_it_was_judged(known: Known) -> None:
+    client = mlflow.MlflowClient(known.registry.uri)
+    run = client.get_run(known.first.run_id)
+    (told,) = run.inputs.dataset_inputs
+    assert (told.dataset.name, told.dataset.digest) == ("response", "d1")
+    assert "recency_days" in told.dataset.schema
+    model = mlflow.models.get_model_info("models:/response/1")
+    assert set(model.signature.inputs.input_names()) == set(known.trained.predictor.features)
+    assert model.saved_input_example_info is not None
+    card = Path(client.download_artifacts(known.first.run_id, "card.md")).read_text(encoding="utf-8")
+    asked = ("What data", "What features", "How good", "How calibrated", "Why it is, or is not, the champion",
+             "Who is helped, who is hurt")  # fmt: skip
+    assert all(f"## {each}\n" in card for each in asked)
+    assert "is as it is" in card
+    assert "d1" in card
+
+
+def test_a_model_and_the_plans_that_used_it_name_each_other(known: Known) -> None:
+    version = again(known, "planned", name="planned")
+    for number in (1, 2, 2):
+        known.registry.used((version,), plan="2017-06-01", version=number)
+    known.registry.used((version,), plan="2017-06-02", version=1)
+    found = known.registry.version("planned", 1)
+    assert found.plans == {"2017-06-01": "2", "2017-06-02": "1"}
+    assert (found.reason, found.trusted) == ("is as it is", True)
+
+
+def test_one_that_the_gate_refused_is_promoted_only_by_force(known: Known) -> None:
+    again(known, "refused", name="refused", trusted=False)
+    with pytest.raises(BadInput, match="version = 1: was refused by the gate: is as it is"):
+        known.registry.promote("refused", 1)
+    assert known.registry.promote("refused", 1, force=True).alias == CHAMPION
+    # one that is only not better than the champion may be
+    again(known, "equal", name="refused", promote=False)
+    assert known.registry.promote("refused", 2).alias == CHAMPION
 
 
 def test_usable_refuses_what_knows_later_things(known: Known) -> None:
