@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
+from planner.activities import Activity, Period, Reward, check_activities
+from planner.activity_calendar import own_span, period_end, period_key, public_holidays, span
+from planner.activity_life import MOVES, State, check_move, due
+from planner.activity_metrics import rates
+from planner.activity_rewards import Due, Spent, fired, ranked, reached, refused, stands_in
+from planner.activity_tally import Tally
 from planner.candidates import Candidates, Scores, derive_candidates
 from planner.compose import Composed, Resources, compose
+from planner.intended import intended
+from planner.leaderboard import Leaderboard, Standing
 from planner.limits import day_limits
+from planner.post_mortem import Result, post_mortem
+from planner.registration import check_answers, form
 from planner.steering import Steered
 from planner.summary import contested, goal_table, task_table
 
 __all__ = [
+    "MOVES",
+    "Activity",
     "Candidates",
     "Composed",
+    "Due",
+    "Leaderboard",
+    "Period",
     "Resources",
+    "Result",
+    "Reward",
     "Scores",
+    "Spent",
+    "Standing",
+    "State",
     "Steered",
+    "Tally",
+    "check_activities",
+    "check_answers",
+    "check_move",
     "compose",
     "contested",
     "day_limits",
     "derive_candidates",
+    "due",
+    "fired",
+    "form",
     "goal_table",
+    "intended",
+    "own_span",
+    "period_end",
+    "period_key",
+    "post_mortem",
+    "public_holidays",
+    "ranked",
+    "rates",
+    "reached",
+    "refused",
+    "span",
+    "stands_in",
     "task_table",
 ]
