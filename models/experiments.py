@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations
 from typing import Literal
 
@@ -69,6 +69,9 @@ class Experiment(Definition):
     #: accepted probability of a false finding on the first metric, whatever the looks and variants
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     metrics: tuple[Metric, ...] = Field(min_length=1)
+    #: variant → benefit that a plan gives to no other user of the experiment, from the first day until the
+    #: last window is over; absent: the plan takes no notice of it
+    gives: dict[Name, Name] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -79,6 +82,9 @@ class Experiment(Definition):
         for name, share in self.variants.items():
             if not share:
                 raise ValueError(f"variant {name!r} has no share; leave it out")
+        for name in self.gives:
+            if name not in self.variants or name == self.holdout:
+                raise ValueError(f"gives names {name!r}, which is no treated variant")
         low, high = self.slice
         if low >= high:
             raise ValueError("slice is not [from, to) with from below to")
@@ -109,6 +115,13 @@ class Experiment(Definition):
         """Whether it runs at an instant."""
         day = at.astimezone(UTC).date()
         return self.starts <= day and (self.ends is None or day < self.ends)
+
+    def withholds_at(self, at: datetime) -> bool:
+        """Whether benefits are kept from users of other variants: while it runs, and while anyone's window
+        is open."""
+        if not self.gives or at.astimezone(UTC).date() < self.starts:
+            return False
+        return self.ends is None or at < datetime.combine(self.ends, time(0), UTC) + self.window
 
 
 class Holdout(Definition):

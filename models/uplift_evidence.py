@@ -77,7 +77,8 @@ def evaluate_uplift(
     resamples: int = 200,
 ) -> dict[str, UpliftEvidence]:
     """treatment → evidence, on users from whom `fitted` has learned nothing: the same held-out period for
-    all. The response model is always a baseline; `baselines` adds others (name → a score a user).
+    all. The response model is always a baseline; `baselines` adds others (name → a score a user, or
+    users × treatments).
 
     Raises BadInput as `Uplift.fit` does.
     """
@@ -100,14 +101,17 @@ def evaluate_uplift(
         kept = scores.overlap[:, column]
         if kept.sum() < FEWEST:
             raise BadInput("was given to nobody who might not have got it", field="treatment", value=name)
-        others = {RESPONSE: responses[:, column], **(baselines or {})}
+        told = {each: np.asarray(value, np.float64) for each, value in (baselines or {}).items()}
+        others = {RESPONSE: responses[:, column]} | {
+            each: value[:, column] if value.ndim == 2 else value for each, value in told.items()
+        }
         effect, truth, weights = foreseen[kept, column], scores.effect[kept, column], trial.weight[kept]
         known = fitted.averages[column].effect.mean
         verdict = judge_uplift(
             effect,
             truth,
             average=known,
-            baselines={each: np.asarray(value, np.float64)[kept] for each, value in others.items()},
+            baselines={each: value[kept] for each, value in others.items()},
             weight=weights,
         )
         profit = None

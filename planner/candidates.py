@@ -31,6 +31,8 @@ COLUMNS = (
     "content",
 )
 
+#: columns of a candidate whose gain was measured; empty where it is assumed
+INTERVAL = ("gain_low", "gain_high")
 #: a billionth of the money: finer than any model can tell, coarser than the noise of adding up in threads
 _DIGITS = 9
 _SIGN = {"increase": 1.0, "decrease": -1.0}
@@ -46,6 +48,9 @@ class Scores:
     window: timedelta
     #: user, benefit, response (P responds | reached)
     responses: pl.DataFrame
+    #: user, goal, benefit, touchpoint, adds, adds_low, adds_high (money that the touch adds, measured, with
+    #: its interval); where there is no row, and without a frame, it is assumed: lift × margin × base
+    effects: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +60,8 @@ class Candidates:
     frame: pl.DataFrame
     #: reason → number of user × task left out
     pruned: dict[str, int]
+    #: candidates that users are kept from so that effects can be measured, with `why`; None: nobody is
+    withheld: pl.DataFrame | None = None
 
 
 def derive_candidates(
@@ -64,10 +71,12 @@ def derive_candidates(
     scores: Scores,
     blocked: pl.DataFrame | None = None,
     daily: DailyLimits | None = None,
+    withheld: pl.DataFrame | None = None,
     *,
     steered: Sequence[Steered] = (),
 ) -> Candidates:
     """`audiences`: user, audience. `blocked`: user, channel that a cap or missing consent forbids.
+    `withheld`: user, benefit (null: every one), why; at most one row a user and benefit.
 
     A response is worth margin × lift × base (see `kernel.work.Goal`); a touch is seen with the
     touchpoint's reach, costs its price whether seen or not, and the benefit's price when used:
@@ -75,6 +84,8 @@ def derive_candidates(
         gain = reach · P(response) · margin · lift · base
         cost = cost_per_touch + reach · P(response) · cost_per_response
         value = gain − cost
+
+    Where an effect was measured, gain is that, and the frame has `gain_low` and `gain_high` besides.
 
     `steered`: what frequencies say; their factors multiply response and gain.
 
@@ -100,7 +111,27 @@ def derive_candidates(
     valued = weighed(_valued(rows, scores)) if steered else _valued(rows, scores)
     kept = valued.filter((pl.col("value") > 0) | _needed(daily, valued.columns)).sort("user", "task")
     pruned["costs more than it is expected to gain"] = valued.height - kept.height
-    return Candidates(frame=kept.select(COLUMNS), pruned={k: n for k, n in pruned.items() if n})
+    columns = COLUMNS if scores.effects is None else (*COLUMNS, *INTERVAL)
+    if withheld is not None:
+        marked = _marked(kept, withheld)
+        kept, kept_back = marked.filter(pl.col("why").is_null()), marked.filter(pl.col("why").is_not_null())
+        pruned["held out, to measure by"] = kept_back.height
+    return Candidates(
+        frame=kept.select(columns),
+        pruned={k: n for k, n in pruned.items() if n},
+        withheld=None if withheld is None else kept_back.select(*columns, "why"),
+    )
+
+
+def _marked(rows: pl.DataFrame, withheld: pl.DataFrame) -> pl.DataFrame:
+    """`why` for the rows that are withheld; a user's holdout before an experiment's."""
+    everything = withheld.filter(pl.col("benefit").is_null()).select("user", pl.col("why").alias("_all"))
+    some = withheld.filter(pl.col("benefit").is_not_null()).unique(["user", "benefit"], keep="first")
+    return (
+        rows.join(everything, on="user", how="left", maintain_order="left")
+        .join(some, on=["user", "benefit"], how="left", maintain_order="left")
+        .with_columns(pl.coalesce("_all", "why").alias("why"))
+    )
 
 
 def _needed(daily: DailyLimits | None, columns: Sequence[str]) -> pl.Expr:
@@ -147,11 +178,22 @@ def _valued(rows: pl.DataFrame, scores: Scores) -> pl.DataFrame:
     if scored.height != rows.height:
         raise BadInput(f"are missing for {rows.height - scored.height} user × task", field="scores")
     response = (pl.col("reach") * pl.col("response")).round(_DIGITS)
-    return (
-        scored.with_columns(response=response)
-        .with_columns(
-            gain=(pl.col("response") * pl.col("worth") * pl.col("money")).round(_DIGITS),
-            cost=(pl.col("per_touch") + pl.col("response") * pl.col("per_response")).round(_DIGITS),
-        )
-        .with_columns(value=(pl.col("gain") - pl.col("cost")).round(_DIGITS))
+    gain = (pl.col("response") * pl.col("worth") * pl.col("money")).round(_DIGITS)
+    priced = scored.with_columns(response=response).with_columns(
+        gain=gain,
+        cost=(pl.col("per_touch") + pl.col("response") * pl.col("per_response")).round(_DIGITS),
     )
+    if scores.effects is not None:
+        priced = _measured(priced, scores.effects)
+    return priced.with_columns(value=(pl.col("gain") - pl.col("cost")).round(_DIGITS))
+
+
+def _measured(rows: pl.DataFrame, effects: pl.DataFrame) -> pl.DataFrame:
+    """The gain that was measured, where it was; of what is assumed no interval is known."""
+    on = ["user", "goal", "benefit", "touchpoint"]
+    found = rows.join(effects, on=on, how="left", maintain_order="left")
+    return found.with_columns(
+        gain=pl.coalesce("adds", "gain").round(_DIGITS),
+        gain_low=pl.col("adds_low").round(_DIGITS),
+        gain_high=pl.col("adds_high").round(_DIGITS),
+    ).drop("adds", "adds_low", "adds_high")

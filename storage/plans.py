@@ -58,6 +58,12 @@ class PlanRegister:
         with self._engine.connect() as connection:
             return sorted(set(connection.execute(select(plans.c.folder)).scalars()))
 
+    def newest_of_each_day(self) -> list[PlanEntry]:
+        """The newest version of every date, earliest first."""
+        query = select(plans).order_by(plans.c.date, plans.c.version)
+        with self._engine.connect() as connection:
+            return list({row.date: _entry(row) for row in connection.execute(query)}.values())
+
     def newest(self, before: date | None = None) -> PlanEntry | None:
         """The newest version of the latest date, or of the latest before that one."""
         query = select(plans).order_by(plans.c.date.desc(), plans.c.version.desc()).limit(1)

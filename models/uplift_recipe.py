@@ -1,0 +1,128 @@
+"""What an uplift model is learned from and what it values, as a person writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from kernel.clock import parse_window
+from kernel.definitions import Definition, Name
+from kernel.errors import BadInput, NotFound
+from kernel.work import Benefit, Goal, Money, Window
+from models.experiments import Experiment, Holdout
+
+
+class UpliftRecipe(Definition):
+    """A model of what a benefit adds, learned where chance decided who got it.
+
+    Either an experiment, whose variants `give` benefits; or past plans: users for whom one benefit was
+    intended, of whom those of the global holdout got nothing.
+    """
+
+    kind: Literal["uplift"] = "uplift"
+    #: goal whose candidates it values
+    goal: Name
+    #: experiment that it learns from
+    experiment: Name | None = None
+    #: or the benefit that past plans intended
+    benefit: Name | None = None
+    #: file of the workspace: user, variant, at (of the exposure), and maybe `p_VARIANT`, the chance that
+    #: each variant had; absent: as bucketed, from the experiment's first day
+    assigned: str | None = None
+    #: of a user in the window: money of the purchases, or whether there was one
+    outcome: Literal["spend", "bought"] = "spend"
+    #: how long after it an outcome counts; absent: the goal's window
+    within: Window | None = None
+    #: windows of history that features sum over
+    history: tuple[Window, ...] = Field(default=("28d", "84d", "364d"), min_length=1)
+    #: profit in one unit of the outcome; absent: the goal's margin (of `spend` only)
+    worth: Money | None = None
+    #: what treating one user costs, for the curve of profit
+    cost: Money = 0.0
+    #: touchpoints that it holds for; absent: all that carry the benefit
+    touchpoints: tuple[Name, ...] | None = None
+    #: `low` values every candidate by the low end of its interval
+    value_at: Literal["mean", "low"] = "mean"
+    learner: Literal["stack", "s", "t", "x", "dr", "class"] = "stack"
+    #: half-samples learned from for the intervals of single users
+    halves: int = Field(default=4, ge=2, le=50)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> UpliftRecipe:
+        if (self.experiment is None) == (self.benefit is None):
+            raise ValueError("name what it learns from: either an experiment, or a benefit of past plans")
+        if self.outcome == "bought" and self.worth is None:
+            raise ValueError("outcome bought needs worth: the profit in one buyer more")
+        if self.assigned is not None and self.experiment is None:
+            raise ValueError("assigned needs experiment, whose variants it names")
+        return self
+
+    def window(self, goal: Goal) -> timedelta:
+        """How long an outcome counts."""
+        return goal.horizon if self.within is None else parse_window(self.within)
+
+    def profit(self, goal: Goal) -> float:
+        """Money in one unit of outcome more: below 0 for a goal that is to decrease it."""
+        worth = goal.margin if self.worth is None else self.worth
+        return worth if goal.direction == "increase" else -worth
+
+
+def check_uplift(
+    recipes: Iterable[UpliftRecipe],
+    experiments: Iterable[Experiment],
+    goals: Iterable[Goal],
+    benefits: Iterable[Benefit],
+    holdouts: Iterable[Holdout],
+) -> None:
+    """Raises BadInput or NotFound for an experiment that gives, or an uplift model that needs, what is not
+    there, and for two models of one goal, benefit and touchpoint."""
+    of_name = {each.name: each for each in experiments}
+    offered = {each.name: each for each in benefits}
+    goal_names, held = [each.name for each in goals], list(holdouts)
+    for experiment in of_name.values():
+        for benefit in experiment.gives.values():
+            _known("benefit", benefit, offered, f"experiment {experiment.name}", "gives")
+    taken: dict[tuple[str, str, str], str] = {}
+    for recipe in recipes:
+        where = f"uplift {recipe.name}"
+        _known("goal", recipe.goal, goal_names, where, "goal")
+        if recipe.experiment is not None:
+            _known("experiment", recipe.experiment, of_name, where, "experiment")
+            if not of_name[recipe.experiment].gives:
+                raise BadInput(
+                    "gives no benefits: nothing in the plan could be valued by it", where=where,
+                    field="experiment", value=recipe.experiment,
+                )  # fmt: skip
+        if recipe.benefit is not None:
+            _known("benefit", recipe.benefit, offered, where, "benefit")
+            if not held:
+                raise BadInput(
+                    "needs a definition of kind holdout, whom plans leave out", where=where, field="benefit",
+                    value=recipe.benefit,
+                )  # fmt: skip
+        for benefit in treated_by(recipe, of_name):
+            for touchpoint in recipe.touchpoints or offered[benefit].touchpoints:
+                _known("touchpoint", touchpoint, offered[benefit].touchpoints, where, "touchpoints")
+                key = (recipe.goal, benefit, touchpoint)
+                if key in taken:
+                    raise BadInput(
+                        f"values goal {recipe.goal} by {benefit} through {touchpoint}, as {taken[key]} does",
+                        where=where, field="benefit", value=benefit,
+                    )  # fmt: skip
+                taken[key] = where
+
+
+def treated_by(recipe: UpliftRecipe, experiments: Mapping[str, Experiment]) -> tuple[str, ...]:
+    """The benefits whose effect it tells."""
+    if recipe.experiment is None:
+        return (recipe.benefit,) if recipe.benefit else ()
+    found = experiments.get(recipe.experiment)
+    return () if found is None else tuple(sorted(set(found.gives.values())))
+
+
+def _known(kind: str, name: str, known: Collection[str], where: str, field: str) -> None:
+    if name not in known:
+        raise NotFound(kind, name, known, where=where, field=field)
