@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from kernel.clock import aware
 from kernel.definitions import Frozen, parse
@@ -25,7 +25,15 @@ TOLERANCE = timedelta(minutes=5)
 #: a receipt may lie so far ahead, for clocks differ
 AHEAD = timedelta(minutes=5)
 _SIGNED = re.compile(r"v1=[0-9a-f]{64}")
-Id = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+def _check_text(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds characters that cannot be printed")
+    return text
+
+
+Id = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_text)]
 
 
 class Receipt(Frozen):
@@ -34,7 +42,7 @@ class Receipt(Frozen):
     #: given by the provider, the same when it tells again
     receipt_id: Id
     #: as it was handed over
-    touch_id: Annotated[str, Field(min_length=1, max_length=64)]
+    touch_id: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_check_text)]
     kind: ReceiptKind
     #: of a bounce: this address can never be reached
     hard: bool = False
