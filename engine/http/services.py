@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from engine.audience_service import AudienceService
 from engine.group_insight import GroupInsight
+from engine.receipts import ReceiptService
+from engine.wiring import Workspace
 from realtime.api import Answer, DecisionRequest, OutcomeReport, Status
 
 Json = Mapping[str, Any]
@@ -59,6 +61,10 @@ class Services:
     audiences: AudienceService | None = None
     #: profile, overlap, history and migration
     insight: GroupInsight | None = None
+    #: what providers and links tell of touches; absent: nobody may
+    receipts: ReceiptService | None = None
+    #: the workspace whose outbox and suppressions are shown; absent: none are
+    outbox: Workspace | None = None
     #: what is not ready, by name, each with a sentence; empty when all is
     unready: Callable[[], Mapping[str, str]] = dict
     #: what callers of /v1 must bear; None: nothing, for loopback only
