@@ -17,11 +17,13 @@ from starlette.responses import JSONResponse, Response
 from engine.http import problems
 from engine.http.audience_routes import add_schemas, audience_routes, member_route
 from engine.http.catalog_routes import catalog_routes
+from engine.http.dispatch_routes import dispatch_routes
 from engine.http.fast_lane import FastLane
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
 from engine.http.policy_routes import policy_routes
 from engine.http.realtime_routes import realtime_routes
+from engine.http.receipt_routes import receipt_routes
 from engine.http.routes import group_routes, plan_routes
 from engine.http.services import Services
 
@@ -62,6 +64,11 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
     app.include_router(policy_routes(services), dependencies=guard, responses=problems.RESPONSES)
     app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)
+    if services.outbox is not None:
+        routes = dispatch_routes(services.outbox)
+        app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
+    if services.receipts is not None:  # whoever calls these proves it by a signature, not by our token
+        app.include_router(receipt_routes(services.receipts), responses=problems.RESPONSES)
     if services.insight is not None:
         routes = insight_routes(services.insight)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
