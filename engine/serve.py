@@ -18,12 +18,14 @@ from engine.audience_service import AudienceService
 from engine.catalogs import panel, schema
 from engine.day import population
 from engine.definitions import parse_definition
+from engine.dispatching import dispatching
 from engine.group_insight import GroupInsight
 from engine.http.app import create_app
 from engine.http.services import Services
 from engine.learning import learning, publish_live
 from engine.publish import read_plan
 from engine.realtime_service import RealTimeService
+from engine.receipts import ReceiptService
 from engine.selection_jobs import scheduling
 from engine.shadowing import standing
 from engine.usecases import latest_day
@@ -42,7 +44,7 @@ def serve(workspace: Workspace, host: str, port: int, workers: int = 1) -> None:
     if not _is_loopback(host) and workspace.settings.token is None:
         raise BadInput("is beyond loopback: set GROWTH_TOKEN first", field="--host", value=host)
     publish_live(workspace)
-    with scheduling(workspace), learning(workspace):
+    with scheduling(workspace), learning(workspace), dispatching(workspace):
         if workers == 1:
             uvicorn.run(create_app(services(workspace)), host=host, port=port, log_level="warning")
             return
@@ -74,6 +76,8 @@ def services(workspace: Workspace) -> Services:
         policies=partial(standing, workspace.snapshots),
         catalog=partial(panel, workspace),
         condition_schema=partial(schema, workspace),
+        receipts=ReceiptService(workspace),
+        outbox=workspace,
         token=token.get_secret_value() if token else None,
     )
 
