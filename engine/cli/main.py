@@ -13,6 +13,7 @@ from engine.cli import (
     audiences,
     catalog,
     definitions,
+    dispatch,
     events,
     experiments,
     files,
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    models, experiments, plans, allocate, realtime,
+    models, experiments, plans, dispatch, allocate, realtime,
 ):  # fmt: skip
     module.add_to(app)
 
