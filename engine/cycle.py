@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.backtest import compare_with_reality, run_backtest, whole_history
 from engine.day import Progress, inputs_of, make_day, train_models
+from engine.outbox import enqueue
 from engine.publish import publish, read_plan
 from engine.wiring import Workspace
 from engine.world import plan_instant, read_history
@@ -50,6 +51,7 @@ def plan(
     inputs = inputs_of(workspace, day, history.fingerprint())
     known = workspace.plans.find(day, inputs)
     if known is not None and _is_there(target, inputs):
+        enqueue(workspace, target)  # if that was interrupted
         return Made(folder=target, summary=read_plan(target), new=False)
     made = make_day(workspace, day, history, progress)
     backtest = None
@@ -64,6 +66,7 @@ def plan(
     version = known.version if known else (last.version if last else 0) + 1
     summary = publish(workspace, made, target, version=version, inputs=inputs, backtest=backtest)
     workspace.plans.add(day, inputs, str(target), summary["totals"], workspace.clock.now())
+    enqueue(workspace, target)
     return Made(folder=target, summary=summary, new=True)
 
 
