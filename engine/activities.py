@@ -28,6 +28,7 @@ from planner.api import (
     form,
     period_key,
     post_mortem,
+    public_holidays,
     rates,
     span,
 )
@@ -113,6 +114,26 @@ class Activities:
         place = self.log.last() if begin > now else 0
         body = {"name": name, **activity.model_dump(mode="json", exclude_defaults=True)}
         self.store.put(name, to, body, begin, end, place=place, at=now, who=who, why=why)
+
+    def calendar(self, first: date, last: date, country: str | None) -> list[dict[str, str]]:
+        """`{day, kind, text}` by day: begins and ends of activities, steps of promotion, holidays."""
+        if not 0 <= (last - first).days <= 3 * 366:
+            raise BadInput(
+                "is not within three years of the first", field="to", value=last.isoformat()
+            )
+        found = list[tuple[date, str, str]]()
+        for line in self.all():
+            _, activity = self._known(line["name"])
+            begin, end = (datetime.fromisoformat(line[side]).astimezone(self.rules.zone).date()
+                          for side in ("start", "end"))  # fmt: skip
+            found += [(begin, "begins", f"{line['title']} ({line['state']})"), (end, "ends", line["title"])]
+            for step in activity.promotion:
+                told = f"{line['title']}: {step.content} through {step.touchpoint}"
+                found.append((begin + timedelta(days=step.day), "promotion", told))
+        for year in range(first.year, last.year + 1) if country else ():
+            found += [(day, "holiday", name) for day, name in public_holidays(str(country), year)]
+        inside = sorted(each for each in found if first <= each[0] <= last)
+        return [{"day": day.isoformat(), "kind": kind, "text": text} for day, kind, text in inside]
 
     # taking part
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from engine.cli import (
+    activities,
     allocate,
     audiences,
     catalog,
@@ -38,7 +39,7 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    models, experiments, plans, dispatch, allocate, realtime,
+    models, experiments, plans, dispatch, allocate, realtime, activities,
 ):  # fmt: skip
     module.add_to(app)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Protocol
 
+from engine.activity_service import ActivityService
 from engine.audience_service import AudienceService
 from engine.group_insight import GroupInsight
 from engine.receipts import ReceiptService
@@ -59,6 +60,8 @@ class Services:
     prepare: Callable[[str], object] = lambda _: None
     #: groups, why, and fresh events; absent where nothing is published
     audiences: AudienceService | None = None
+    #: bounded programmes; absent where there is no workspace
+    activities: ActivityService | None = None
     #: profile, overlap, history and migration
     insight: GroupInsight | None = None
     #: what providers and links tell of touches; absent: nobody may

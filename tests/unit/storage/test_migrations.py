@@ -11,12 +11,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
+import storage.activities
 import storage.definitions
 import storage.events
 import storage.group_exports
 import storage.group_tables
 import storage.identities
-import storage.ledger
+import storage.ledger_import
 import storage.plans
 import storage.selection_runs
 import storage.tombstones  # noqa: F401 - imported for the tables that they declare
