@@ -7,12 +7,21 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from kernel.learning import Interval
 
 Floats = NDArray[np.float64]
 Metric = Callable[[Floats, Floats], float]
+_Group = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+
+def auc(y: Floats, score: Floats) -> float:
+    """P(a positive is scored above a negative), ties count half (Mann–Whitney)."""
+    positive = y.sum()
+    pairs = positive * (len(y) - positive)
+    if pairs == 0:
+        return float("nan")
+    return float((rankdata(score) @ y - positive * (positive + 1) / 2) / pairs)
 
 
 def lift(y: Floats, score: Floats, share: float = 0.2) -> float:
@@ -54,9 +63,9 @@ def _bins(p: Floats, bins: int) -> list[NDArray[np.int64]]:
 
 
 PROBABILITY: dict[str, Metric] = {
-    "auc": lambda y, p: float(roc_auc_score(y, p)) if 0 < y.mean() < 1 else float("nan"),
-    "log_loss": lambda y, p: float(log_loss(y, np.clip(p, 1e-6, 1 - 1e-6), labels=[0, 1])),
-    "brier": lambda y, p: float(brier_score_loss(y, p, pos_label=1)),
+    "auc": auc,
+    "log_loss": lambda y, p: float(losses(y, p, probability=True).mean()),
+    "brier": lambda y, p: float(np.square(y - p).mean()),
     "calibration_error": calibration_error,
     "lift_20": lift,
 }
@@ -84,7 +93,8 @@ def readout(
     With `users` (one a row) whole users are drawn, with all their rows: rows of one user are no
     independent witnesses.
     """
-    draws = [_draw(each, users, len(y)) for each in np.random.default_rng(seed).spawn(resamples)]
+    group = None if users is None else _grouped(users)
+    draws = [_draw(each, group, len(y)) for each in np.random.default_rng(seed).spawn(resamples)]
     found = {}
     for name, metric in metrics.items():
         spread = np.array([metric(y[draw], predicted[draw]) for draw in draws])
@@ -94,19 +104,17 @@ def readout(
     return found
 
 
-def _draw(rng: np.random.Generator, users: NDArray[np.generic] | None, rows: int) -> NDArray[np.int64]:
-    if users is None:
+def _draw(rng: np.random.Generator, group: _Group | None, rows: int) -> NDArray[np.int64]:
+    if group is None:
         return rng.integers(0, rows, rows)
-    order, first, size = _grouped(users)
+    order, first, size = group
     drawn = rng.integers(0, len(first), len(first))
     ends = np.cumsum(size[drawn])
     within = np.arange(ends[-1]) - np.repeat(ends - size[drawn], size[drawn])
     return np.asarray(order[np.repeat(first[drawn], size[drawn]) + within])
 
 
-def _grouped(
-    users: NDArray[np.generic],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def _grouped(users: NDArray[np.generic]) -> _Group:
     """Rows ordered by user, where each user's begin, and how many there are."""
     place = np.unique(users, return_inverse=True)[1]
     size = np.bincount(place)

@@ -17,6 +17,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
 
@@ -74,9 +75,9 @@ class Setting:
     #: +1, −1 or 0 a feature: the prediction may only rise, only fall, or both; empty: all both
     signs: tuple[int, ...] = ()
 
-    def fewer(self) -> Setting:
-        """The same with one booster: enough to tell learners apart."""
-        return replace(self, parameters=replace(self.parameters, bags=1))
+    def fewer(self, bags: int = 1) -> Setting:
+        """The same with fewer boosters: one is enough to tell learners apart, two to calibrate."""
+        return replace(self, parameters=replace(self.parameters, bags=min(bags, self.parameters.bags)))
 
 
 PLAIN = Setting()
@@ -203,7 +204,15 @@ def _linear(model: LogisticRegression | Ridge, x: Floats, y: Floats, setting: Se
     )
     fill = SimpleImputer(strategy="median", keep_empty_features=True)
     pipeline = Pipeline([("fill", fill), ("normal", normal), ("scale", StandardScaler()), ("model", model)])
-    pipeline.fit(x, y)
+    # matrices so small lose by threads, and sums would depend on their number
+    with threadpool_limits(1, "blas"):
+        pipeline.fit(x, y)
+        return _held_to(setting, pipeline, model, x, y)
+
+
+def _held_to(
+    setting: Setting, pipeline: Pipeline, model: LogisticRegression | Ridge, x: Floats, y: Floats
+) -> Pipeline:
     signs = np.array(setting.signs or [0] * x.shape[1])
     out = np.zeros(x.shape[1], dtype=bool)
     scores = pipeline[:-1].transform(x) if signs.any() else x

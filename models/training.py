@@ -275,7 +275,8 @@ def fit(data: Dataset, recipe: ModelRecipe, seed: int, how: How | None = None) -
     x, y = _matrix(data, names), data.labels
     setting = _only(_setting(data, recipe, how.parameters), data, names)
     learn = _learner(how.learner, recipe)
-    unseen = _out_of_fold(learn, x, y, data.frame["at"].to_physical().to_numpy(), names, seed, setting)
+    instants = data.frame["at"].to_physical().to_numpy()
+    unseen = _out_of_fold(learn, x, y, instants, names, seed, setting.fewer(2))
     amount = recipe.predicts not in PROBABILITIES
     factor = float(y.sum() / max(unseen.sum(), 1e-9)) if amount else 1.0
     most = recipe.horizon / timedelta(days=1) if recipe.predicts == "next_purchase" else float("inf")
