@@ -14,6 +14,7 @@ from conflict.api import allocate, verify
 from engine.cells import Moved, earlier_cells, lay_out_cells, moved
 from engine.definitions import Definitions
 from engine.identities import merges_of
+from engine.model_training import recipes_to_learn, segments_of
 from engine.selection_published import Published
 from engine.wiring import Workspace
 from engine.world import (
@@ -70,17 +71,12 @@ def train_models(
     definitions, known = workspace.definitions(), history.until(as_of)
     data = known.fingerprint()
     found = []
-    for predicts in needed_models(history):
-        recipe = definitions.recipe(predicts)
+    registry, seed = workspace.registry, workspace.settings.seed
+    for recipe in recipes_to_learn(definitions, history):
         progress(f"learning {recipe.name}")
-        seed = workspace.settings.seed
-        found.append(train_once(known, as_of, recipe, workspace.registry, data=data, seed=seed))
+        split = segments_of(workspace, recipe, as_of)
+        found.append(train_once(known, as_of, recipe, registry, data=data, seed=seed, segments=split))
     return found
-
-
-def needed_models(history: History) -> tuple[str, ...]:
-    """Response needs offers in the data; the others only purchases."""
-    return ("spend", "churn") if history.treatments is None else ("spend", "churn", "response")
 
 
 def inputs_of(workspace: Workspace, day: date, data: str) -> str:
