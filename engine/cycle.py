@@ -65,6 +65,7 @@ def plan(
     last = workspace.plans.find(day)
     version = known.version if known else (last.version if last else 0) + 1
     summary = publish(workspace, made, target, version=version, inputs=inputs, backtest=backtest)
+    workspace.registry.used(made.models, plan=day.isoformat(), version=version)
     workspace.plans.add(day, inputs, str(target), summary["totals"], workspace.clock.now())
     enqueue(workspace, target)
     return Made(folder=target, summary=summary, new=True)
