@@ -92,6 +92,8 @@ def plan_json(
                 "version": each.version,
                 "run_id": each.run_id,
                 "as_of": each.as_of.isoformat(),
+                "used": "its predictions" if each.trusted else "the average of all",
+                "why": each.reason,
             }
             for each in day.models
         ],
