@@ -150,6 +150,8 @@ def _model(version: ModelVersion) -> dict[str, Any]:
         "version": version.version,
         "alias": version.alias,
         "as_of": version.as_of.isoformat(),
+        "trusted": version.trusted,
+        "reason": version.reason,
         "baseline": version.params.get("baseline", "baseline"),
         "rows": int(version.params.get("rows", 0)),
         "metrics": intervals("", baseline=False),
