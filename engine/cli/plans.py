@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +52,20 @@ def _show(made: Made, as_json: bool) -> None:
         return
     for line in plan_lines(made.summary):
         say(line)
+    delivered = made.folder / "delivery.json"
+    if delivered.exists():
+        say(delivery_line(json.loads(delivered.read_text(encoding="utf-8"))))
     say(f"{'written' if made.new else 'unchanged'}: {made.folder / 'report.html'}")
+
+
+def delivery_line(found: dict[str, Any]) -> str:
+    """What became of the touches, in one line."""
+    states, told = Counter[str](), Counter[str]()
+    for each in found["channels"]:
+        states.update(each["states"])
+        told.update(each["receipts"])
+    parts = [f"{count:,} {name.replace('_', ' ')}" for name, count in [*states.items(), *told.items()]]
+    return f"Delivered: {', '.join(parts) or 'nothing'}"
 
 
 def plan_lines(plan: dict[str, Any]) -> list[str]:
