@@ -1,0 +1,116 @@
+"""A day that has passed, gone through again: its touches delivered at their own times, in seconds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from engine.dispatching import Dispatcher
+from engine.outbox import enqueue
+from engine.receipts import ReceiptService
+from engine.report.delivery import with_delivery
+from engine.wiring import Workspace
+from kernel.clock import instant, micros, start_of_day
+from kernel.delivery import TouchState
+from storage.lake import write_json, write_text
+from touchpoint.api import sandbox_receipts
+
+#: what the replay's receipts are told by
+SANDBOX = "sandbox"
+#: touches that fall into the same quarter of an hour go out together, at its end
+_STEP = 15 * 60 * 1_000_000
+_MANY = 1000
+
+
+class ReplayClock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self, at: datetime) -> None:
+        self._at = at
+
+    def now(self) -> datetime:
+        return self._at
+
+    def pass_time(self, next_us: int) -> None:
+        """To the last second of the quarter of an hour in which the next touch is due; never back."""
+        end = (next_us // _STEP + 1) * _STEP - 1_000_000
+        self._at = max(self._at, instant(max(end, next_us)))
+
+
+def replay(workspace: Workspace, day: date, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Delivers what waits of a day's plan as if it were that day, with a sandbox's receipts; how that went.
+
+    Everything happens at the time of the replay: quiet hours, the ledger, receipts and their events. What it
+    came to is in the plan's folder, in `delivery.json` and in the report. Again: changes nothing.
+    """
+    clock = ReplayClock(start_of_day(day, workspace.settings.zone))
+    space = replace(workspace, clock=clock)
+    try:
+        enqueue(space, folder)
+        dispatcher = Dispatcher(space, say=say, pass_time=clock.pass_time)
+        asyncio.run(dispatcher.run(until_empty=True))
+        _receipts(space, clock, day)
+        found = delivery_of(space, day.isoformat())
+        _publish(folder, found)
+    finally:
+        space.ledger.close()
+        space.database.dispose()
+    return found
+
+
+def delivery_of(space: Workspace, run: str) -> dict[str, Any]:
+    """`{run, channels: [{channel, touches, accepted, …}], reasons: [...]}` of one plan."""
+    states: dict[str, dict[str, int]] = {}
+    for task in space.outbox.tasks(run):
+        here = states.setdefault(task["channel"], {})
+        for state, count in task["touches"].items():
+            here[state] = here.get(state, 0) + count
+    told = space.receipts.counts(run)
+    return {
+        "run": run,
+        "channels": [
+            {
+                "channel": channel,
+                "touches": sum(here.values()),
+                "states": dict(sorted(here.items())),
+                "receipts": told.get(channel, {}),
+            }
+            for channel, here in sorted(states.items())
+        ],
+        "reasons": [
+            {name: each[name] for name in ("task", "state", "rule", "reason", "count")}
+            for each in space.outbox.reasons(run)
+        ],
+    }
+
+
+def _receipts(space: Workspace, clock: ReplayClock, day: date) -> None:
+    """What a sandbox tells of every touch that was accepted, in order of time, once each."""
+    rows = space.outbox.outcomes(day.isoformat())
+    told = [
+        receipt
+        for row in rows
+        if row["state"] == TouchState.ACCEPTED
+        for receipt in sandbox_receipts(row["touch_id"], instant(row["changed_us"]), space.settings.seed)
+    ]
+    if not told:
+        return
+    told.sort(key=lambda each: (each.occurred_at, each.receipt_id))
+    clock.pass_time(micros(told[-1].occurred_at + timedelta(minutes=1)))
+    service = ReceiptService(space)
+    for start in range(0, len(told), _MANY):
+        service.take(SANDBOX, told[start : start + _MANY])
+
+
+def _publish(folder: Path, found: dict[str, Any]) -> None:
+    """Beside the plan, and in its report; what is there already is not written again."""
+    write_json(folder / "delivery.json", found)
+    page = folder / "report.html"
+    before = page.read_text(encoding="utf-8")
+    after = with_delivery(before, found)
+    if after != before:
+        write_text(page, after)
