@@ -271,6 +271,7 @@ def _score_python(
     value, common = np.empty(TILE), np.empty(TILE)
     for begin in range(0, out.shape[1], TILE):
         size = min(TILE, out.shape[1] - begin)
+        wide = (size + 15) // 16 * 16  # whole registers
         for column in range(columns):
             feature, limits = column_feature[column], thresholds[starts[column] : starts[column + 1]]
             row, missing = user_rows[feature], column_missing[column]
@@ -280,20 +281,20 @@ def _score_python(
                 for task in range(many):
                     seen = pairs[task, pair_rows[feature], begin : begin + size]
                     _rank(seen, limits, missing, pair_ranks[task, column])
-        common[:] = 0.0
+        common[:size] = 0.0
         for tree in range(len(tree_leaves) - 1):
             first = tree_leaves[tree]
-            words[:] = full
+            words[:wide] = full
             for at in range(user_ends[tree], user_ends[tree + 1]):
                 node = user_nodes[at]
-                _strike(words, ranks[node_column[node]], node_rank[node], node_keep[node], full)
+                _strike(words, ranks[node_column[node]], node_rank[node], node_keep[node], full, wide)
             if pair_ends[tree] < pair_ends[tree + 1]:
                 for task in range(many):
-                    own[:] = words
+                    own[:wide] = words[:wide]
                     for at in range(pair_ends[tree], pair_ends[tree + 1]):
                         node = pair_nodes[at]
                         mine = pair_ranks[task, node_column[node]]
-                        _strike(own, mine, node_rank[node], node_keep[node], full)
+                        _strike(own, mine, node_rank[node], node_keep[node], full, wide)
                     for i in range(size):
                         out[task, begin + i] += leaves[first + _lowest_bit(own[i] & left[tree, task])]
             elif groups[tree] == 1:
@@ -315,8 +316,8 @@ def _score_python(
                 out[task, begin + i] += common[i]
 
 
-def _strike_python(words: Any, ranks: Any, rank: Any, keep: Any, full: Any) -> None:
-    for i in range(TILE):
+def _strike_python(words: Any, ranks: Any, rank: Any, keep: Any, full: Any, wide: int) -> None:
+    for i in range(wide):
         words[i] &= keep if ranks[i] > rank else full
 
 
