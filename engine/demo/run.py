@@ -17,7 +17,7 @@ _SHOWN, _WIDE = 2, 110
 
 
 def run_demo(root: Path, progress: Progress) -> Made:
-    """Workspace, definitions, models, the plan with its back-test, its touches delivered as if it were that day.
+    """Workspace, definitions, models, the plan with its back-test, its touches delivered as on that day.
 
     Again: changes nothing.
     """
