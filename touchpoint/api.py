@@ -1,5 +1,6 @@
 """How do we reach them without wearing them out? The door of this room."""
 
+from touchpoint.attribution import attribute
 from touchpoint.channels.checking import check_channels
 from touchpoint.channels.definitions import Channel, Provider, rates_of
 from touchpoint.channels.files import FileDrop
@@ -9,6 +10,13 @@ from touchpoint.channels.opening import open_gateway
 from touchpoint.channels.sandbox import SandboxAudiences
 from touchpoint.dispatch_rules import Rules, Situation, Verdict
 from touchpoint.export import export_touches
+from touchpoint.exposure_states import Seen, derive_states
+from touchpoint.frequency import EVERYBODY, UNKNOWN, Frequency
+from touchpoint.frequency_control import is_drawn
+from touchpoint.frequency_curves import learn_from
+from touchpoint.frequency_day import Decided, decide
+from touchpoint.pacing import price_now
+from touchpoint.paths import paths_of_events, read_paths
 from touchpoint.planning import TouchPlan, plan_touches
 from touchpoint.ports import Ledger
 from touchpoint.receipts import Forged, Receipt, read_receipts, sandbox_receipts, verify_signature
@@ -16,11 +24,15 @@ from touchpoint.templates import NotForHer, Words, check_content, render, user_f
 from touchpoint.verification import verify_touches
 
 __all__ = [
+    "EVERYBODY",
+    "UNKNOWN",
     "Answer",
     "AudienceUpload",
     "Channel",
+    "Decided",
     "FileDrop",
     "Forged",
+    "Frequency",
     "Gateway",
     "Handed",
     "Ledger",
@@ -30,16 +42,25 @@ __all__ = [
     "Receipt",
     "Rules",
     "SandboxAudiences",
+    "Seen",
     "Situation",
     "TouchPlan",
     "Verdict",
     "Words",
+    "attribute",
     "check_channels",
     "check_content",
+    "decide",
+    "derive_states",
     "export_touches",
+    "is_drawn",
+    "learn_from",
     "open_gateway",
+    "paths_of_events",
     "plan_touches",
+    "price_now",
     "rates_of",
+    "read_paths",
     "read_receipts",
     "render",
     "sandbox_receipts",
