@@ -11,7 +11,7 @@ from touchpoint.channels.sandbox import SandboxAudiences
 from touchpoint.dispatch_rules import Rules, Situation, Verdict
 from touchpoint.export import export_touches
 from touchpoint.exposure_states import Seen, derive_states
-from touchpoint.frequency import EVERYBODY, UNKNOWN, Frequency
+from touchpoint.frequency import EVERYBODY, UNKNOWN, Frequency, check_frequencies
 from touchpoint.frequency_control import is_drawn
 from touchpoint.frequency_curves import learn_from
 from touchpoint.frequency_day import Decided, decide
@@ -50,6 +50,7 @@ __all__ = [
     "attribute",
     "check_channels",
     "check_content",
+    "check_frequencies",
     "decide",
     "derive_states",
     "export_touches",

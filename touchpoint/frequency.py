@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from datetime import timedelta
 from typing import Literal
 
@@ -9,6 +10,7 @@ from pydantic import Field, model_validator
 
 from kernel.clock import parse_window
 from kernel.definitions import Definition, Name
+from kernel.errors import NotFound
 from kernel.work import Money, Share, Window
 from touchpoint.frequency_value import Worth
 
@@ -97,3 +99,33 @@ class Frequency(Definition):
             value=self.value, kept=self.kept, at_most=self.at_most, window=window,
             tires=self.days("tires_within"), rest=self.days("rest"), horizon=max(window, 2),
         )  # fmt: skip
+
+
+def check_frequencies(
+    frequencies: Iterable[Frequency],
+    *,
+    groups: Collection[str],
+    goals: Collection[str],
+    channels: Collection[str],
+    events: Mapping[str, Collection[str]] | None,
+) -> None:
+    """Raises NotFound for the first name that nothing answers to. `events`: name → names of its fields; None
+    where there is no catalog to look into."""
+    for each in frequencies:
+        where = f"frequency {each.name}"
+        if each.audience is not None and each.audience not in groups:
+            raise NotFound("group", each.audience, groups, where=where, field="audience")
+        for field, names, known in (("goals", each.goals, goals), ("channels", each.channels, channels)):
+            for name in names or ():
+                # exposures of an ad platform come through no touchpoint of ours
+                if name not in known and (field == "goals" or each.exposure is None):
+                    raise NotFound(field[:-1], name, known, where=where, field=field)
+        if events is None:
+            continue
+        for field in ("exposure", "outcome", "opt_out"):
+            event = getattr(each, field)
+            if event is not None and event not in events:
+                raise NotFound("event", event, events, where=where, field=field)
+        if each.channel_field is not None and each.channel_field not in events[each.exposure or ""]:
+            known = events[each.exposure or ""]
+            raise NotFound("field", each.channel_field, known, where=where, field="channel_field")
