@@ -29,7 +29,7 @@ from planner.api import Resources
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
-from touchpoint.api import Channel, Provider, check_channels
+from touchpoint.api import Channel, Frequency, Provider, check_channels, check_frequencies
 
 #: kind → model, in the order in which `export` writes them
 KINDS: dict[str, type[Definition]] = {
@@ -44,6 +44,7 @@ KINDS: dict[str, type[Definition]] = {
     "limits": DailyLimits,
     "cap": Cap,
     "quiet_hours": QuietHours,
+    "frequency": Frequency,
     "provider": Provider,
     "channel": Channel,
     "reward": RewardRule,
@@ -177,6 +178,13 @@ def check_together(
         for group in groups.values():
             check_condition(group.condition, catalog, f"group {group.name}")
             in_order(group.condition, groups, f"group {group.name}")
+    check_frequencies(
+        _only(Frequency, merged.values()),
+        groups=groups,
+        goals={each.name for each in _only(Goal, merged.values())},
+        channels={each.channel for each in _only(Touchpoint, merged.values())},
+        events=None if catalog is None else {name: each.fields for name, each in catalog.events.items()},
+    )
     rewards(_only(RewardRule, merged.values()), _only(MomentDefinition, merged.values()), groups=groups)
     check_experiments(_only(Experiment, merged.values()), _only(Holdout, merged.values()))
     check_channels(
