@@ -21,6 +21,7 @@ from engine.http.dispatch_routes import dispatch_routes
 from engine.http.fast_lane import FastLane
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
+from engine.http.frequency_routes import frequency_routes
 from engine.http.policy_routes import policy_routes
 from engine.http.realtime_routes import realtime_routes
 from engine.http.receipt_routes import receipt_routes
@@ -63,6 +64,7 @@ def create_app(services: Services) -> FastAPI:
     for router in (realtime, group_routes(services), plan_routes(services)):
         app.include_router(router, dependencies=guard, responses=problems.RESPONSES)
     app.include_router(policy_routes(services), dependencies=guard, responses=problems.RESPONSES)
+    app.include_router(frequency_routes(services), dependencies=guard, responses=problems.RESPONSES)
     app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)
     if services.outbox is not None:
         routes = dispatch_routes(services.outbox)
