@@ -20,6 +20,7 @@ from engine.day import population
 from engine.definitions import parse_definition
 from engine.dispatching import dispatching
 from engine.group_insight import GroupInsight
+from engine.frequency import show as how_often
 from engine.http.app import create_app
 from engine.http.services import Services
 from engine.learning import learning, publish_live
@@ -74,6 +75,7 @@ def services(workspace: Workspace) -> Services:
         plan=partial(_plan, workspace),
         explain=partial(_explain, workspace),
         policies=partial(standing, workspace.snapshots),
+        frequency=partial(how_often, workspace),
         catalog=partial(panel, workspace),
         condition_schema=partial(schema, workspace),
         receipts=ReceiptService(workspace),
