@@ -19,6 +19,7 @@ from engine.cli import (
     experiments,
     files,
     forget,
+    frequency,
     group_insight,
     identities,
     membership,
@@ -39,7 +40,7 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    models, experiments, plans, dispatch, allocate, realtime, activities,
+    models, experiments, plans, frequency, dispatch, allocate, realtime, activities,
 ):  # fmt: skip
     module.add_to(app)
 
