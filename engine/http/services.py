@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any, Protocol
@@ -56,6 +56,8 @@ class Services:
     condition_schema: Callable[[], Json] = dict
     #: how policies stand
     policies: Callable[[], Json] = dict
+    #: a frequency by name, or all → how each stands
+    frequency: Callable[[str | None], Sequence[Json]] = lambda _: ()
     #: makes a group answerable, however long that takes
     prepare: Callable[[str], object] = lambda _: None
     #: groups, why, and fresh events; absent where nothing is published
