@@ -13,6 +13,7 @@ from pyroaring import BitMap
 from conflict.api import allocate, verify
 from engine.cells import Moved, earlier_cells, lay_out_cells, moved
 from engine.definitions import Definitions
+from engine.frequency import frequency_inputs, steering
 from engine.identities import merges_of
 from engine.model_training import recipes_to_learn, segments_of
 from engine.selection_published import Published
@@ -91,6 +92,7 @@ def inputs_of(workspace: Workspace, day: date, data: str) -> str:
     definitions = workspace.definitions().as_json()
     everything = [VERSION, day, data, definitions, models, settings.seed, settings.timezone]
     earlier = earlier_cells(workspace, day)
+    everything += frequency_inputs(workspace, day)
     # the first plan has none, and stays what it was
     return fingerprint([*everything, earlier.memory.as_json()] if earlier else everything)
 
@@ -120,9 +122,11 @@ def make_day(workspace: Workspace, day: date, history: History, progress: Progre
 
     progress("scoring offers")
     responses = _responses(response, known, resources, composed, audiences, as_of)
+    steered = steering(workspace, day, cells.cells)
     daily = definitions.one(DailyLimits)
     told = Scores(users=scores, responses=responses, window=spend.recipe.horizon)
-    candidates = derive_candidates(composed.tasks, resources, audiences, told, None, daily)
+    derive = partial(derive_candidates, steered=steered)
+    candidates = derive(composed.tasks, resources, audiences, told, None, daily)
     if candidates.frame.is_empty():
         raise BadInput("has no candidate worth its cost", field="date", value=day.isoformat())
 
