@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from kernel.errors import BadInput
-from kernel.events import OFFER
 from kernel.ids import fingerprint, frame_fingerprint
 from kernel.learning import ModelRecipe, ModelVersion
 from models.backtest import BackTest, back_test
@@ -26,12 +25,21 @@ from models.experiment_power import (
 )
 from models.experiment_readout import Readout, read_out
 from models.experiments import Experiment, Holdout, check_experiments
-from models.features import user_features
+from models.feature_batch import derive, derive_at
+from models.feature_check import Leak, find_leaks, tell_tale
+from models.feature_definitions import FeatureSet
+from models.feature_facts import Facts
+from models.feature_scale import sink_features
+from models.feature_settle import settle
+from models.features import recipe_features, settled_recipe, user_features
 from models.history import History
 from models.policy_evidence import POLICY, PolicyEvidence
+from models.online_features import OnlineFeatures
 from models.profit import ProfitCurve, profit_curve
 from models.qini import auuc, qini, qini_curve
 from models.sample_ratio import SampleRatio, sample_ratio
+from models.scoring import Scorer, score_blocks, score_one
+from models.scoring_offers import score_offers
 from models.tracking import CHALLENGER, CHAMPION, Record, Registry
 from models.tracking_trained import record_of
 from models.training import Predictor, Trained, train
@@ -52,12 +60,16 @@ __all__ = [
     "Design",
     "DoseUplift",
     "Experiment",
+    "Facts",
     "FeatureDrift",
+    "FeatureSet",
     "FittedDose",
     "FittedUplift",
     "History",
     "Holdout",
     "Kept",
+    "Leak",
+    "OnlineFeatures",
     "PolicyEvidence",
     "Predictor",
     "ProfitCurve",
@@ -65,6 +77,7 @@ __all__ = [
     "Record",
     "Registry",
     "SampleRatio",
+    "Scorer",
     "SampleSize",
     "Trained",
     "Uplift",
@@ -83,7 +96,10 @@ __all__ = [
     "days_needed",
     "effect_drift",
     "evaluate_uplift",
+    "derive",
+    "derive_at",
     "feature_drift",
+    "find_leaks",
     "fit_value_to_go",
     "held_out",
     "horizon_dataset",
@@ -95,11 +111,18 @@ __all__ = [
     "read_out",
     "record_of",
     "response_dataset",
+    "recipe_features",
     "sample_ratio",
     "sample_size",
+    "score_blocks",
     "score_offers",
+    "score_one",
     "score_users",
+    "settle",
+    "settled_recipe",
+    "sink_features",
     "smallest_effect",
+    "tell_tale",
     "train",
     "train_once",
     "training_key",
@@ -162,7 +185,7 @@ def score_users(
     A user without a purchase has no features: money is then 0, churn certain, and the next purchase as far
     away as the window is long.
     """
-    rows = user_features(history, as_of, predictor.recipe.history)
+    rows = recipe_features(history, as_of, predictor.recipe)
     scored = rows.select("user", pl.Series(name, predictor.predict(rows)))
     days = predictor.recipe.horizon / timedelta(days=1)
     without = {"spend": 0.0, "next_purchase": days}.get(predictor.recipe.predicts, 1.0)
@@ -172,10 +195,3 @@ def score_users(
         .with_columns(pl.col(name).fill_null(without))
     )
 
-
-def score_offers(
-    predictor: Predictor, history: History, targets: pl.DataFrame, offers: pl.DataFrame, as_of: datetime
-) -> pl.DataFrame:
-    """`targets` (user, offer) with `response`: P(responds | reached). `offers`: offer and its traits."""
-    rows = response_rows(history, targets, offers, as_of, predictor.recipe)
-    return rows.select("user", OFFER, pl.Series("response", predictor.predict(rows)))
