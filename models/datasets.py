@@ -83,7 +83,7 @@ def response_rows(
         targets.select("user", OFFER)
         .join(people, on="user", how="left", maintain_order="left")
         .join(affinity, on=["user", OFFER], how="left", maintain_order="left")
-        .join(_trait_features(history, offers, as_of), on=OFFER, how="left", maintain_order="left")
+        .join(trait_features(history, offers, as_of), on=OFFER, how="left", maintain_order="left")
     )
     near = [name for name in frame.columns if name.startswith("affinity_")]
     # affinity is a sum over the window, the user's own amount a weekly rate: only their order matters
@@ -93,7 +93,7 @@ def response_rows(
     )
 
 
-def _trait_features(history: History, offers: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
+def trait_features(history: History, offers: pl.DataFrame, as_of: datetime) -> pl.DataFrame:
     """offer, then its traits as numbers: text traits one column a known label."""
     frame = offers.select(OFFER)
     for name in history.traits:

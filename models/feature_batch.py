@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from kernel.clock import aware, parse_window
+from kernel.errors import BadInput
 from models.feature_definitions import (
     CELL,
     ZERO,
@@ -48,6 +49,9 @@ def derive(
     """
     as_of = aware(as_of, "as_of")
     check_facts(features, facts)
+    for column in features.unsettled:
+        said = "has labels that are still to be found in the data"
+        raise BadInput(said, where=f"features {features.name}", field=column)
     frame = _population(features, facts, as_of) if users is None else users.select("user").unique()
     for event in features.events:
         for before in (False, True):

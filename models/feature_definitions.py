@@ -332,6 +332,18 @@ class FeatureSet(Definition):
         """Fields of the entity that are read."""
         return tuple(dict.fromkeys(each.field for each in self.features if isinstance(each, OfField)))
 
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """Fields whose labels were not given and not found yet."""
+        return tuple(
+            each.by if isinstance(each, Aggregate) and each.by else f"cell.{each.cell}"
+            for each in self.features
+            if not self.settled
+            and isinstance(each, Aggregate | OfCell)
+            and not each.labels
+            and (isinstance(each, OfCell) or each.by is not None)
+        )
+
     def longest(self, event: str) -> str | None:
         """The longest window of an event; None: all of history."""
         windows: list[str] = []

@@ -19,6 +19,7 @@ from kernel.learning import ModelRecipe
 from models.feature_batch import STEADY, derive
 from models.feature_default import usual_features
 from models.feature_definitions import FeatureSet
+from models.feature_settle import settle
 from models.history import History
 
 
@@ -69,6 +70,16 @@ def declared_in(recipe: ModelRecipe) -> FeatureSet | None:
         said = "is the name of a feature set, which nobody has looked up"
         raise BadInput(said, where=f"model {recipe.name}", field="features", value=told)
     return parse(FeatureSet, told, f"model {recipe.name}")
+
+
+def settled_recipe(recipe: ModelRecipe, history: History, as_of: datetime) -> ModelRecipe:
+    """The recipe with the labels of its features found in what was known at `as_of`: what is learned from it
+    keeps them. Raises BadInput as `models.feature_settle.settle`."""
+    declared = declared_in(recipe)
+    if declared is None or declared.settled:
+        return recipe
+    found = settle(declared, history.facts(), as_of)
+    return recipe.model_copy(update={"features": found.model_dump(mode="json", exclude_defaults=True)})
 
 
 def recipe_features(history: History, as_of: datetime, recipe: ModelRecipe) -> pl.DataFrame:

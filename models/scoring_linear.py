@@ -86,7 +86,7 @@ def _normal_python(p: float) -> float:
         below = ((((((2.04426310338993978564e-15 * r + 1.4215117583164458887e-7) * r
                 + 1.8463183175100546818e-5) * r + 7.868691311456132591e-4) * r + 0.0148753612908506148525) * r
                 + 0.13692988092273580531) * r + 0.59983220655588793769) * r + 1.0  # fmt: skip
-    return -above / below if q < 0 else above / below
+    return float(-above / below if q < 0 else above / below)
 
 
 _normal: Callable[..., Any] = numba.njit(nogil=True, inline="never")(_normal_python)
