@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from engine.feature_names import check_features
 from insight.api import (
     Catalog,
     Group,
@@ -24,7 +25,7 @@ from kernel.errors import BadInput, NotFound
 from kernel.learning import ModelRecipe
 from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
-from models.api import Experiment, Holdout, check_experiments
+from models.api import Experiment, FeatureSet, Holdout, check_experiments
 from planner.api import Resources
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
@@ -36,6 +37,7 @@ KINDS: dict[str, type[Definition]] = {
     "group": Group,
     "tag": Tag,
     "cells": CellRecipe,
+    "features": FeatureSet,
     "model": ModelRecipe,
     "goal": Goal,
     "benefit": Benefit,
@@ -150,7 +152,19 @@ class Definitions:
     def recipe(self, predicts: str) -> ModelRecipe:
         """The model definition that predicts this, or the one that everyone starts from."""
         found = [each for each in self.of(ModelRecipe) if each.predicts == predicts]
-        return found[0] if found else ModelRecipe.model_validate({"name": predicts, "predicts": predicts})
+        if not found:
+            return ModelRecipe.model_validate({"name": predicts, "predicts": predicts})
+        if not isinstance(found[0].features, str):
+            return found[0]
+        # with the set itself: a model scores by what it was learned from, whatever is applied later
+        return found[0].model_copy(update={"features": body(self.feature_set(found[0].features))})
+
+    def feature_set(self, name: str) -> FeatureSet:
+        """Raises NotFound."""
+        known = {each.name: each for each in self.of(FeatureSet)}
+        if name not in known:
+            raise NotFound("features", name, known)
+        return known[name]
 
     @property
     def cells(self) -> CellRecipe:
@@ -187,6 +201,8 @@ def check_together(
     )
     rewards(_only(RewardRule, merged.values()), _only(MomentDefinition, merged.values()), groups=groups)
     check_experiments(_only(Experiment, merged.values()), _only(Holdout, merged.values()))
+    sets = {each.name: each for each in _only(FeatureSet, merged.values())}
+    check_features(sets, _only(ModelRecipe, merged.values()), catalog)
     check_channels(
         _only(Channel, merged.values()),
         _only(Provider, merged.values()),
