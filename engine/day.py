@@ -31,7 +31,15 @@ from kernel.errors import BadInput, GrowthError, Infeasible
 from kernel.events import OFFER
 from kernel.ids import fingerprint
 from kernel.learning import ModelVersion
-from models.api import History, Predictor, score_offers, score_users, train_once, user_features
+from models.api import (
+    History,
+    Predictor,
+    score_offers,
+    score_users,
+    settled_recipe,
+    train_once,
+    user_features,
+)
 from planner.api import Candidates, Composed, Resources, Scores, compose, day_limits, derive_candidates
 from touchpoint.api import TouchPlan, plan_touches, verify_touches
 
@@ -76,6 +84,7 @@ def train_models(
     for recipe in recipes_to_learn(definitions, history):
         progress(f"learning {recipe.name}")
         split = segments_of(workspace, recipe, as_of)
+        recipe = settled_recipe(recipe, known, as_of)
         found.append(train_once(known, as_of, recipe, registry, data=data, seed=seed, segments=split))
     return found
 
@@ -239,14 +248,10 @@ def _responses(
         rows.append({**{trait: benefit.offer[trait] for trait in known.traits},
                      OFFER: benefit.offer.get(OFFER), "benefit": benefit.name})  # fmt: skip
     offers = pl.DataFrame(rows, schema_overrides={OFFER: kind}, strict=False)
-    # a benefit that is no known offer gets a number of its own: it has traits, and no items
-    people = audiences.select("user").unique(maintain_order=True).sort("user")
-    parts = []
-    for offer in offers.iter_slices(1):
-        targets = people.join(offer.select(OFFER), how="cross")
-        scored = score_offers(predictor, known, targets, offer.drop("benefit"), as_of)
-        parts.append(scored.select("user", pl.lit(offer["benefit"][0]).alias("benefit"), "response"))
-    return pl.concat(parts)
+    # a benefit that is no known offer has traits, and no items
+    people = audiences["user"].unique().sort()
+    scored = score_offers(predictor, known, people, offers.drop("benefit"), as_of)
+    return scored.select("user", offers["benefit"].gather(scored["place"]).alias("benefit"), "response")
 
 
 def _check_allocation(candidates: pl.DataFrame, limits: Limits, allocation: Allocation) -> None:
