@@ -12,7 +12,7 @@ from engine.world import plan_instant, read_history
 from kernel.errors import BadInput
 from kernel.events import OFFER
 from kernel.ids import fingerprint
-from models.api import BackTest, History, back_test
+from models.api import BackTest, History, back_test, settled_recipe
 
 #: distance of plan dates, and how far ahead offers count: each offer is judged once
 AHEAD = timedelta(days=35)
@@ -34,6 +34,7 @@ def run_backtest(workspace: Workspace, day: date, history: History) -> tuple[Bac
             instants.append(plan_instant(workspace, day + fold * AHEAD))
         except BadInput:
             continue  # that date has no data around it
+    recipe = settled_recipe(recipe, history, min(instants, default=plan_instant(workspace, day)))
     seed = workspace.settings.seed
     test = back_test(history, instants, recipe, ahead=AHEAD, seed=seed)
     key = fingerprint([history.fingerprint(), instants, recipe.model_dump(mode="json"), seed])
