@@ -13,7 +13,7 @@ from models.backtest import BackTest, back_test
 from models.bucketing import bucket_user, bucket_users, held_out
 from models.calibration_drift import CalibrationDrift, calibration_drift, effect_drift
 from models.compare import Comparison, Kept, Verdict, compare, weigh
-from models.datasets import horizon_dataset, response_dataset, response_rows
+from models.datasets import horizon_dataset, response_dataset
 from models.drift import FeatureDrift, feature_drift
 from models.experiment_power import (
     Baseline,
@@ -33,8 +33,8 @@ from models.feature_scale import sink_features
 from models.feature_settle import settle
 from models.features import recipe_features, settled_recipe, user_features
 from models.history import History
-from models.policy_evidence import POLICY, PolicyEvidence
 from models.online_features import OnlineFeatures
+from models.policy_evidence import POLICY, PolicyEvidence
 from models.profit import ProfitCurve, profit_curve
 from models.qini import auuc, qini, qini_curve
 from models.sample_ratio import SampleRatio, sample_ratio
@@ -77,8 +77,8 @@ __all__ = [
     "Record",
     "Registry",
     "SampleRatio",
-    "Scorer",
     "SampleSize",
+    "Scorer",
     "Trained",
     "Uplift",
     "UpliftEvidence",
@@ -94,10 +94,10 @@ __all__ = [
     "check_experiments",
     "compare",
     "days_needed",
-    "effect_drift",
-    "evaluate_uplift",
     "derive",
     "derive_at",
+    "effect_drift",
+    "evaluate_uplift",
     "feature_drift",
     "find_leaks",
     "fit_value_to_go",
@@ -109,9 +109,9 @@ __all__ = [
     "qini",
     "qini_curve",
     "read_out",
+    "recipe_features",
     "record_of",
     "response_dataset",
-    "recipe_features",
     "sample_ratio",
     "sample_size",
     "score_blocks",
