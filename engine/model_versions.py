@@ -17,9 +17,7 @@ def list_versions(workspace: Workspace, name: str | None) -> list[ModelVersion]:
     names = workspace.registry.names()
     if name is not None and name not in names:
         raise NotFound("model", name, names)
-    return [
-        each for model in ([name] if name else names) for each in workspace.registry.versions(model)
-    ]
+    return [each for model in ([name] if name else names) for each in workspace.registry.versions(model)]
 
 
 def compare_versions(workspace: Workspace, name: str, one: int, two: int, day: date) -> Comparison:

@@ -1,4 +1,4 @@
-"""`growth train`, `evaluate`, `promote`, `rollback`: models and policies in MLflow."""
+"""`growth train`, `models`, `evaluate`, `promote`, `rollback`: models and policies in MLflow."""
 
 from __future__ import annotations
 
@@ -38,6 +38,28 @@ def add_to(app: typer.Typer) -> None:
         for version, new in found:
             say(f"{_line(version)}{'' if new else ', as before'}")
 
+    @app.command("models")
+    def models_(
+        name: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """Every version: which is in use and why, and which plans used it."""
+        from engine.model_versions import list_versions
+
+        found = list_versions(workspace(root), name)
+        if as_json:
+            say_json([vars(each) for each in found])
+            return
+        for each in found:
+            say(_line(each))
+            say(
+                f"    as of {each.as_of:%Y-%m-%d}, data {each.data_fingerprint}: {each.reason or 'no verdict'}"
+            )
+            if each.plans:
+                used = (f"{day} (version {version})" for day, version in each.plans.items())
+                say(f"    used by the plans of {', '.join(used)}")
+
     @app.command("evaluate")
     def evaluate_(
         as_of: Annotated[str | None, typer.Option("--as-of", help="Day around which to back-test.")] = None,
@@ -48,10 +70,24 @@ def add_to(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--with", help="NAME=VALUE, or PART.NAME=VALUE: a parameter of the policy."),
         ] = None,
+        versions: Annotated[
+            tuple[str, int, int] | None,
+            typer.Option(
+                "--compare",
+                metavar="MODEL V1 V2",
+                help="Two versions on rows that neither has seen, instead.",
+            ),
+        ] = None,
         root: Dir = HERE,
         as_json: AsJson = False,
     ) -> None:
-        """Back-test the response model by plan date; or judge a policy on what was decided."""
+        """Back-test the response model by plan date; compare versions; or judge a policy on what was
+        decided."""
+        if versions is not None:
+            if policy is not None:
+                raise BadInput("does not go with --policy", field="--compare", value=versions[0])
+            _compare(root, versions, as_of, as_json)
+            return
         if policy is not None:
             _judge(root, policy, _parameters(told or []), as_of, as_json)
             return
@@ -105,6 +141,29 @@ def add_to(app: typer.Typer) -> None:
         _show(found, as_json)
 
 
+def _compare(root: Path, asked: tuple[str, int, int], as_of: str | None, as_json: bool) -> None:
+    from engine.model_versions import as_json as told
+    from engine.model_versions import compare_versions
+    from engine.usecases import latest_day
+
+    space = workspace(root)
+    day = day_of(as_of, "--as-of") if as_of else latest_day(space)
+    with progress(quiet=as_json) as step:
+        step("reading events")
+        found = compare_versions(space, *asked, day)
+    if as_json:
+        say_json(told(found))
+        return
+    first, second = found.versions
+    say(
+        f"{found.name}: {found.rows:,} rows of {found.users:,} users since {found.since:%Y-%m-%d}, each {found.form}"
+    )
+    say(f"{'':<20} {f'v{first}':>28} {f'v{second}':>28}")
+    for name, (one, two) in found.figures.items():
+        say(f"{name:<20} {one!s:>28} {two!s:>28}")
+    say(found.reason)
+
+
 def _parameters(told: list[str]) -> dict[str, str | int | float]:
     """Numbers where they are, else text."""
     found: dict[str, str | int | float] = {}
@@ -153,6 +212,6 @@ def _show(version: ModelVersion, as_json: bool) -> None:
 
 
 def _line(version: ModelVersion) -> str:
-    shown = [name for name in ("auc", "lift_20", "mae", "gini", "dr") if name in version.metrics]
+    shown = [name for name in ("auc", "lift_20", "log_loss", "mae", "gini", "dr") if name in version.metrics]
     figures = ", ".join(f"{name} {version.metrics[name]:.3f}" for name in shown)
     return f"{version.name} v{version.version} ({version.alias or 'no alias'}): {figures}"
