@@ -16,7 +16,7 @@ from typing import Any
 from pyroaring import BitMap
 
 from engine.identities import merges_of
-from engine.realtime_service import open_store
+from engine.online import open_store
 from engine.wiring import Workspace
 from insight.api import Catalog, as_user
 from kernel.errors import NotFound, Stale
@@ -194,9 +194,10 @@ def _forget_decisions(workspace: Workspace, person: Person, found: Forgotten) ->
     amend(workspace.journal, change)
     amend(workspace.journal, change)  # outcomes of what was written after we looked
     if "://" in workspace.settings.store or (workspace.root / workspace.settings.store / "boot").exists():
-        store = open_store(workspace)
+        store, ledger = open_store(workspace), workspace.ledger
         try:
             for each in person.texts:
+                ledger.forget(each)  # first: what her household holds of her is found by what she holds
                 store.forget(each)
         finally:
             store.close()

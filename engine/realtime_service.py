@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from threading import Event, Lock, Thread
 from time import monotonic, sleep
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pydantic_core import from_json
 
 from engine.audience_service import AudienceService
 from engine.consent import Consent
 from engine.day_pacing import DayPacing
-from engine.journal_keeping import HOLD, KEEP, hold_for, keep_for
 from engine.live import LivePolicy
+from engine.online import open_online
+from engine.people import People
 from engine.policies import reward_rules
 from engine.prices import prices
 from engine.wiring import Workspace
 from insight.api import Reported
+from kernel.caps import Caps
 from kernel.clock import micros
 from kernel.contact import Cap
 from kernel.errors import BadInput, GrowthError, Unavailable
@@ -31,26 +33,19 @@ from realtime.api import (
     DecisionRequest,
     Moment,
     MomentDefinition,
-    OnlineStore,
     OutcomeReport,
     Outcomes,
     RewardRule,
+    Rooms,
     Status,
     moments,
-    retell,
     rooms_of,
 )
 from storage.group_commit import SharedFlush
-from storage.journal import FileJournalReader, FileJournalWriter
-from storage.online_lmdb import LmdbOnlineStore
+from storage.journal import FileJournalWriter
 
-_MICROSECOND = timedelta(microseconds=1)
-#: sessions are held until they are idle
-IDLE = timedelta(minutes=30)
 #: seconds between looks at what learned and what was forgotten, and at definitions and prices
 _ROUND, _LOOK = 0.5, 3.0
-#: what a remote store may use of a decision's deadline, in each of its two rounds
-_PATIENCE = 0.4
 #: workers of one workspace
 _WORKERS = 1000
 
@@ -61,7 +56,7 @@ class _Scene(NamedTuple):
     """What decisions are made by, besides the policy."""
 
     prices: Mapping[str, float]
-    rooms: Any
+    rooms: Rooms
     rules: Mapping[str, RewardRule]
     moments: Mapping[str, Moment]
     #: marks of those who were forgotten
@@ -132,27 +127,14 @@ class RealTimeService:
 
     def _open(self) -> None:
         space, settings = self._space, self._space.settings
-        self._consent = Consent(space)
+        self._consent, self._people = Consent(space), People(space)
         self._live = LivePolicy(space.snapshots)
         self._live.refresh()
         self._look()
-        keep, hold = keep_for(self._scene.rules), hold_for(space.definitions().of(Cap))
-        self._store = open_store(space, keep, hold)
+        self._store = open_online(space)
         pacing = self._pacing = DayPacing(space, self._store)
         self._look()
         ids = DecisionIds(bytes.fromhex(space.tombstones.mark("\0ids of decisions")))
-
-        def spent_again(resource: str, amount: float, decision_id: str) -> bool:
-            decided = ids.opened(decision_id)
-            return (
-                decided is None or decided[0] < pacing.opened() or pacing.spend(resource, amount, decision_id)
-            )
-
-        if self._store.anew:
-            since = micros(space.clock.now()) - max(keep, hold) // _MICROSECOND
-            told = retell(FileJournalReader(space.journal), self._store, since, spent_again)
-            _log.info("what is shared was told again by %d records of the journals", told)
-            self._store.ready()
         self._journal = _journal(space)
         self._flush = SharedFlush(self._journal.flush)
         self._decider = Decider(
@@ -166,7 +148,8 @@ class RealTimeService:
             spend=pacing.spend,
             give_back=pacing.give_back,
             moments=lambda: self._scene.moments,
-            rooms=lambda channel: self._scene.rooms(channel),
+            rooms=lambda user, channel, at: self._scene.rooms(user, channel, at),
+            entities=self._people.entities,
             member=self._is_member,
             allowed=self._consent.allowed,
             forgotten=self._forgotten,
@@ -195,13 +178,17 @@ class RealTimeService:
         definitions = space.definitions()
         self._scene = _Scene(
             prices=self._prices(),
-            rooms=rooms_of(definitions.of(Cap)),
+            rooms=self._rooms(definitions.of(Cap)),
             rules=reward_rules(space),
             moments=moments(definitions.of(MomentDefinition)),
             gone=space.tombstones.marks(),
         )
         if self._pacing is not None:
             self._pacing.look(definitions.of(BudgetDefinition), self._scene.prices)
+
+    def _rooms(self, caps: Sequence[Cap]) -> Rooms:
+        self._people.refresh(Caps(caps))
+        return rooms_of(caps, self._people.zone, self._people.entities)
 
     def _serve_groups(self) -> None:
         """Those that moments are for can be asked from then on."""
@@ -245,22 +232,6 @@ class RealTimeService:
             except Exception:  # noqa: BLE001  the thread must live on; decisions go on with what they have
                 _log.exception("what is decided by is not kept up to date")
                 self.trouble = "something went wrong here; it is in the log"
-
-
-def open_store(space: Workspace, keep: timedelta = KEEP, hold: timedelta = HOLD) -> OnlineStore:
-    """As the settings say. Raises BadInput for an address that is none, Unavailable."""
-    url = space.settings.store
-    kept, held, idle = keep // _MICROSECOND, hold // _MICROSECOND, IDLE // _MICROSECOND
-    if "://" not in url:
-        return LmdbOnlineStore(space.root / url, keep=kept, hold=held, idle=idle)
-    try:
-        from storage.online_redis import RedisOnlineStore
-    except ImportError:
-        raise BadInput(
-            "needs redis-py: pip install 'growth-decision-engine[redis]'", field="store", value=url
-        ) from None
-    patience = _PATIENCE * space.settings.deadline
-    return RedisOnlineStore(url, keep=kept, hold=held, idle=idle, patience=patience)
 
 
 def _journal(space: Workspace) -> FileJournalWriter:

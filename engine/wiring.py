@@ -16,7 +16,6 @@ from storage.definitions import DefinitionStore
 from storage.group_exports import GroupExports
 from storage.groups import GroupStore
 from storage.identities import IdentityStore
-from storage.ledger import SqlLedger
 from storage.outbox import SqlOutbox
 from storage.outbox_receipts import Receipts
 from storage.plans import PlanRegister
@@ -24,6 +23,7 @@ from storage.selection_runs import SelectionRuns
 from storage.snapshots import FileSnapshots
 from storage.suppress import Suppressions
 from storage.tombstones import Tombstones
+from touchpoint.api import Ledger
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,11 @@ class Workspace:
         return PlanRegister(self.database)
 
     @cached_property
-    def ledger(self) -> SqlLedger:
-        return SqlLedger(self.database, self.clock)
+    def ledger(self) -> Ledger:
+        """Reserved and confirmed touches: in what deciders share."""
+        from engine.online import open_ledger  # what deciders share is opened by those who know this module
+
+        return open_ledger(self)
 
     @cached_property
     def outbox(self) -> SqlOutbox:

@@ -1,6 +1,7 @@
 """The door of insight."""
 
 from insight.addresses import is_local as is_local_address
+from insight.belonging import derive_belonging
 from insight.catalog import Catalog, load_catalog, parse_catalog
 from insight.catalog_check import check_catalog
 from insight.catalog_panel import condition_panel
@@ -119,6 +120,7 @@ __all__ = [
     "check_tags_and_needs",
     "condition_panel",
     "condition_schema",
+    "derive_belonging",
     "derive_cells",
     "derive_drift",
     "derive_group_profile",

@@ -8,7 +8,7 @@ from typing import Literal
 import dataframely as dy
 from pydantic import Field, model_validator
 
-from kernel.definitions import Definition
+from kernel.definitions import Definition, Name
 from kernel.work import Window
 
 
@@ -19,17 +19,41 @@ class MessageClass(StrEnum):
 
 
 class Cap(Definition):
-    """Most touches per user, scope and window; reservations count. Zero means none at all."""
+    """Most touches per user, scope and window; reservations count. Zero means none at all.
+
+    What it counts is what all of `channel`, `activity` and `classes` allow; whoever names none counts all.
+    """
 
     kind: Literal["cap"] = "cap"
     #: channel that it counts; absent: all channels together
     channel: str | None = None
-    #: classes that it counts
+    #: activity that it counts, a label that touches carry; absent: all together
+    activity: str | None = None
+    #: it holds for each channel, activity or task by itself: the touch's own
+    each: Literal["channel", "activity", "task"] | None = None
+    #: whose touches it counts together: `user`, or an entity of the ID map such as `household`
+    by: Name = "user"
+    #: classes that it counts; transactional messages are in none
     classes: tuple[MessageClass, ...] = (MessageClass.MARKETING,)
     #: most touches in the window
     at_most: int = Field(ge=0)
     #: rolling: the half-open (t − window, t]
-    within: Window
+    within: Window | None = None
+    #: instead: the calendar day, week (from Monday) or month on the user's own wall
+    per: Literal["day", "week", "month"] | None = None
+
+    @model_validator(mode="after")
+    def _one_window(self) -> Cap:
+        if (self.within is None) == (self.per is None):
+            raise ValueError("needs either within, such as 7d, or per: day, week or month")
+        if self.each is not None and getattr(self, self.each, None) is not None:
+            raise ValueError(f"names one {self.each} and holds for each; leave one of them out")
+        return self
+
+    @property
+    def span(self) -> str:
+        """Its window, for people."""
+        return f"in {self.within}" if self.within else f"a {self.per}"
 
 
 class QuietHours(Definition):
@@ -62,6 +86,10 @@ class Touches(dy.Schema):
     channel = dy.String(nullable=False)
     content = dy.String(nullable=False)
     message_class = dy.String(nullable=False)
+    #: label that caps may count by: the activity that it is part of, else its goal
+    activity = dy.String(nullable=False)
+    #: of the coupon that it brings; null where its benefit names no pool
+    code = dy.String(nullable=True)
     #: when to hand it over
     send_at = dy.Datetime(time_unit="us", time_zone="UTC", nullable=False)
     #: the same instant on the user's wall, ISO, for people

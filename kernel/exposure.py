@@ -1,18 +1,20 @@
-"""Reservations of touches, and when one more fits under a cap: what every ledger agrees on."""
+"""Reservations of touches, and why one is refused."""
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from kernel.clock import aware, instant, micros, parse_window
-from kernel.contact import Cap, MessageClass
+from kernel.caps import Caps, Held, Room, counted, has_room
+from kernel.clock import aware, instant, micros
+from kernel.contact import MessageClass
 from kernel.errors import BadInput
 
 #: the rule that refuses a touch which was confirmed at another time: nobody gets it again
 ALREADY_SENT = "already_sent"
+#: longest id, name or label, characters
+LONGEST = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +27,15 @@ class Reservation:
     user: str
     channel: str
     message_class: MessageClass = MessageClass.MARKETING
+    #: labels that caps may count by
+    activity: str | None = None
+    task: str | None = None
     #: when it is to be handed over; aware
     at: datetime
+    #: the user's own, for caps by the calendar
+    zone: str = "UTC"
+    #: what else it counts for: `{"household": "7"}`
+    entities: Mapping[str, str] = field(default_factory=dict)
     #: who asks, for people
     run: str = ""
     #: the whole that it is part of, such as `plan/2017-10-16`; a later version of it replaces an earlier
@@ -34,9 +43,22 @@ class Reservation:
 
     def __post_init__(self) -> None:
         aware(self.at, "at")
-        for field in ("touch_id", "user", "channel"):
-            if not getattr(self, field):
-                raise BadInput("is empty", where="reservation", field=field)
+        for name in ("touch_id", "user", "channel"):
+            if not getattr(self, name):
+                raise BadInput("is empty", where="reservation", field=name)
+        for name in ("touch_id", "user", "channel", "activity", "task", "run", "plan"):
+            said = getattr(self, name)
+            if said is not None and len(said) > LONGEST:
+                raise BadInput(
+                    f"is longer than {LONGEST} characters", where="reservation", field=name, value=said[:40]
+                )
+
+    def rooms(self, caps: Caps) -> tuple[Room, ...]:
+        """The caps that count it, as they bind it."""
+        return caps.rooms(
+            micros(self.at), self.channel, self.message_class, activity=self.activity, task=self.task,
+            zone=self.zone, entities=sorted(self.entities) if self.entities else (),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,61 +72,17 @@ class Refusal:
     until: datetime | None
 
 
-def window_micros(cap: Cap) -> int:
-    return parse_window(cap.within) // timedelta(microseconds=1)
-
-
-def counts(cap: Cap, channel: str, message_class: MessageClass) -> bool:
-    """Whether a touch counts against `cap`. A transactional one never does."""
-    if message_class is MessageClass.TRANSACTIONAL:
-        return False
-    return message_class in cap.classes and cap.channel in (None, channel)
-
-
-def fits(at: int, held: Sequence[int], at_most: int, window: int) -> bool:
-    """Whether no half-open window (t − window, t] would hold more than `at_most` if `at` joined `held`.
-
-    `held` is sorted; all are microseconds. A set lies within one such window exactly when its last is
-    less than `window` after its first, so only runs of `at_most + 1` neighbours around `at` matter;
-    they may lie on either side, since a touch can be reserved before one that is already planned.
-    """
-    if at_most == 0:
-        return False
-    place = bisect_right(held, at)
-    near = [*held[max(0, place - at_most) : place], at, *held[place : place + at_most]]
-    return all(near[i + at_most] - near[i] >= window for i in range(len(near) - at_most))
-
-
-class Exposures:
-    """What is held per user, and the caps' answer to one more. Not safe for threads: a ledger's step."""
-
-    def __init__(self, caps: Sequence[Cap]) -> None:
-        self._caps = [(cap, window_micros(cap)) for cap in caps]
-        self._held: dict[tuple[str, int], list[int]] = {}
-
-    def hold(self, user: str, channel: str, message_class: MessageClass, at: int) -> None:
-        """Counts a touch, whether it fits or not."""
-        for i, (cap, _) in enumerate(self._caps):
-            if counts(cap, channel, message_class):
-                insort(self._held.setdefault((user, i), []), at)
-
-    def admit(self, wish: Reservation) -> Refusal | None:
-        """Counts the wish if every cap allows it (None), else says which cap refuses longest."""
-        at, blocked = micros(wish.at), dict[str, int | None]()
-        for i, (cap, window) in enumerate(self._caps):
-            held = self._held.get((wish.user, i), [])
-            if counts(cap, wish.channel, wish.message_class) and not fits(at, held, cap.at_most, window):
-                blocked[cap.name] = _first_fit(at, held, cap.at_most, window)
-        if blocked:
-            name, until = max(blocked.items(), key=lambda each: (each[1] is None, each[1] or 0))
-            return Refusal(touch_id=wish.touch_id, rule=name, until=None if until is None else instant(until))
-        self.hold(wish.user, wish.channel, wish.message_class, at)
+def refusal(
+    wish: Reservation, caps: Caps, held: Callable[[str], Iterable[Held]], rooms: Iterable[Room] | None = None
+) -> Refusal | None:
+    """None when every cap has room beside what is `held` (entity → what counts of it), else the cap that
+    refuses longest."""
+    at, blocked = micros(wish.at), dict[str, int | None]()
+    for room in wish.rooms(caps) if rooms is None else rooms:
+        instants = counted(room, held(room.entity))
+        if not has_room(room, at, instants):
+            blocked[room.name] = caps.until(room, at, instants, wish.zone)
+    if not blocked:
         return None
-
-
-def _first_fit(at: int, held: Sequence[int], at_most: int, window: int) -> int | None:
-    """The first instant after `at` with room: it can only be one at which a held touch leaves a window."""
-    if at_most == 0:
-        return None
-    leaving = (each + window for each in held[bisect_left(held, at - window) :])
-    return next(then for then in leaving if then > at and fits(then, held, at_most, window))
+    name, until = max(blocked.items(), key=lambda each: (each[1] is None, each[1] or 0))
+    return Refusal(touch_id=wish.touch_id, rule=name, until=None if until is None else instant(until))

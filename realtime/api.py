@@ -4,7 +4,7 @@ from realtime.answers import Answer
 from realtime.apprentice import Agreement, Apprentice
 from realtime.budget_definitions import BudgetDefinition, budgets
 from realtime.choosing import NO_POLICY, Allowed, anything
-from realtime.decider import Decider, rooms_of
+from realtime.decider import Decider, Rooms, rooms_of
 from realtime.decision_ids import DecisionIds
 from realtime.forgetting import decision_of, without
 from realtime.gate import Verdict, judge
@@ -17,7 +17,7 @@ from realtime.outcomes import OutcomeReport, Outcomes, Status, family
 from realtime.pacing import Budget, Budgets, Pacing, Standing, by_hour
 from realtime.policies import POLICIES
 from realtime.policy import Fixed, Greedy, Learner, Policy, Uniform
-from realtime.ports import JournalReader, JournalWriter, OnlineStore, Position, Room, Snapshots
+from realtime.ports import JournalReader, JournalWriter, OnlineStore, Position, Snapshots
 from realtime.promoted import Promoted
 from realtime.records import (
     Choice,
@@ -86,7 +86,7 @@ __all__ = [
     "Promoted",
     "RewardRule",
     "Ridge",
-    "Room",
+    "Rooms",
     "Sequential",
     "Session",
     "SessionStep",

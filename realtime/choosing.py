@@ -6,9 +6,9 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from kernel.caps import Held, Room, counted, has_room
 from kernel.learning import Action
 from realtime.policy import Policy, checked, draw
-from realtime.ports import Room
 
 #: eligibility and consent: why this user must not get the action, or None. Raises when it cannot tell, and
 #: then the user gets nothing but the default
@@ -37,8 +37,8 @@ def open_to(
     offered: Sequence[Action],
     prices: Mapping[str, float],
     allowed: Allowed | None,
-    rooms: Callable[[str], Sequence[Room]],
-    touches: Sequence[tuple[int, str]],
+    rooms: Callable[[str, str, int], Sequence[Room]],
+    touches: Sequence[Held],
     at: int,
     full: Collection[str],
 ) -> tuple[tuple[Action, ...], list[str]]:
@@ -55,7 +55,7 @@ def open_to(
                 raise Nothing(f"consent and caps cannot be checked: {error}", degraded=True) from error
         if refusal is None and action.channel is not None:
             if action.channel not in capped:
-                capped[action.channel] = _capped(rooms(action.channel), touches, at)
+                capped[action.channel] = _capped(rooms(user_id, action.channel, at), touches, at)
             refusal = capped[action.channel]
         if refusal is None:
             refusal = _too_dear(action, prices)
@@ -118,15 +118,13 @@ def reason_of(
     return "; dropped: ".join([drawn, "; ".join(dropped)]) if dropped else drawn
 
 
-def _capped(rooms: Sequence[Room], touches: Sequence[tuple[int, str]], at: int) -> str | None:
-    for name, counted, window, at_most in rooms:
-        if at_most == 0:
-            return f"cap {name} allows none"
-        if touches:
-            since = at - window
-            held = sum(then > since and counted in (None, where) for then, where in touches)
-            if held >= at_most:
-                return f"cap {name} of {at_most} is reached"
+def _capped(rooms: Sequence[Room], touches: Sequence[Held], at: int) -> str | None:
+    """By the user's own touches; those of her household are asked for when she is touched."""
+    for room in rooms:
+        if room.at_most == 0:
+            return f"cap {room.name} allows none"
+        if touches and room.entity == "user" and not has_room(room, at, counted(room, touches)):
+            return f"cap {room.name} of {room.at_most} is reached"
     return None
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 from uuid import uuid4
 
+from kernel.caps import Caps, Held, Room
 from kernel.clock import Clock, micros
-from kernel.contact import Cap, MessageClass
+from kernel.contact import Cap
 from kernel.errors import BadInput, NotFound, Unavailable
-from kernel.exposure import counts, window_micros
 from kernel.learning import Action
 from realtime.answers import Answer, default_answer, stands
 from realtime.choosing import NO_POLICY, Allowed, Nothing, choose, open_to, reason_of
@@ -23,15 +22,17 @@ from realtime.decision_ids import DecisionIds
 from realtime.fresh import with_fresh
 from realtime.moments import DecisionRequest, Moment
 from realtime.policy import Policy
-from realtime.ports import JournalWriter, OnlineStore, Room
+from realtime.ports import JournalWriter, OnlineStore
 from realtime.records import as_json, decision_record, encode_void
 
 #: resource, amount, id → False when its budget has not so much left; the same id is counted once
 Spend = Callable[[str, float, str], bool]
 #: resource, amount, id: undoes a spend, or what may have been one; never raises
 GiveBack = Callable[[str, float, str], None]
-#: channel → caps that count a touch through it
-Rooms = Callable[[str], Sequence[Room]]
+#: user, channel, instant → caps that count a touch of this user through it then
+Rooms = Callable[[str, str, int], Sequence[Room]]
+#: user → whose touches hers are too, such as `{"household": "7"}`; None: nobody's
+Entities = Callable[[str], Mapping[str, str] | None]
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ class Decider:
         seed: int,
         prices: Callable[[], Mapping[str, float]],
         moments: Callable[[], Mapping[str, Moment]],
-        rooms: Rooms = lambda _: (),
+        rooms: Rooms = lambda *_: (),
+        entities: Entities = lambda _: None,
         spend: Spend | None = None,
         give_back: GiveBack | None = None,
         allowed: Allowed | None = None,
@@ -70,7 +72,8 @@ class Decider:
     ) -> None:
         self._policy, self._store, self._journal, self._ids = policy, store, journal, ids
         self._clock, self._seed = clock, seed
-        self._prices, self._moments, self._rooms = prices, moments, rooms
+        self._prices, self._moments = prices, moments
+        self._rooms, self._entities = rooms, entities
         self._spend, self._give_back = spend, give_back
         self._allowed, self._forgotten, self._member = allowed, forgotten, member
 
@@ -145,7 +148,7 @@ class Decider:
         moment: Moment,
         offered: Sequence[Action],
         context: Mapping[str, Any],
-        touches: Sequence[tuple[int, str]],
+        touches: Sequence[Held],
         at: int,
         full: set[str],
     ) -> Answer | str:
@@ -199,7 +202,8 @@ class Decider:
         """None when it is; else what stands under the key, or the channel that has no room."""
         if channel is None and request.idempotency_key is None and request.session_id is None:
             return None
-        rooms = () if channel is None else self._rooms(channel)
+        user = request.user_id
+        rooms = () if channel is None else self._rooms(user, channel, answer.decided)
         try:
             standing, refused = self._store.admit(
                 request.user_id,
@@ -209,6 +213,7 @@ class Decider:
                 session=request.session_id,
                 channel=channel,
                 rooms=rooms,
+                entities=None if channel is None else self._entities(user),
             )
         except Unavailable as error:
             raise _store_down(error) from error
@@ -261,13 +266,17 @@ class Decider:
         )
 
 
-def rooms_of(caps: Iterable[Cap]) -> Rooms:
-    """The caps that count a touch through a channel; what is shown in real time is marketing."""
-    told = [(cap, (cap.name, cap.channel, window_micros(cap), cap.at_most)) for cap in caps]
+def rooms_of(
+    caps: Iterable[Cap], zone: Callable[[str], str] = lambda _: "UTC", entities: Entities = lambda _: None
+) -> Rooms:
+    """The caps that count a touch; what is shown in real time is marketing. `zone`: of a user."""
+    told = Caps(caps)
 
-    @lru_cache(maxsize=1024)
-    def rooms(channel: str) -> tuple[Room, ...]:
-        return tuple(room for cap, room in told if counts(cap, channel, MessageClass.MARKETING))
+    def rooms(user: str, channel: str, at: int) -> tuple[Room, ...]:
+        if not told.calendar and not told.entities:
+            return told.rooms(at, channel)
+        whose = sorted(entities(user) or ()) if told.entities else ()
+        return told.rooms(at, channel, zone=zone(user), entities=whose)
 
     return rooms
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from kernel.caps import Held, Room
+
 #: in a writer's journal: segment, and byte behind a record in it; (0, 0) is the beginning
 Position = tuple[int, int]
 
@@ -47,12 +49,9 @@ class Snapshots(Protocol):
         ...
 
 
-#: a cap, before one touch more: its name; the channel that it counts, None for all together; its window in
-#: microseconds, (at − window, at]; and the most touches in it, the new one among them
-Room = tuple[str, str | None, int, int]
-#: what is known of a user: the answer under the key; held touches (instant in microseconds since 1970,
-#: channel); decisions so far in the session; fresh events, name → instants of the newest, oldest first
-Seen = tuple[bytes | None, Sequence[tuple[int, str]], int, Mapping[str, Sequence[int]]]
+#: what is known of a user: the answer under the key; held touches; decisions so far in the session; fresh
+#: events, name → instants of the newest, oldest first
+Seen = tuple[bytes | None, Sequence[Held], int, Mapping[str, Sequence[int]]]
 #: of a wish: the answer that stands under its key already; the cap that has no room. Granted: both None
 Admitted = tuple[bytes | None, str | None]
 
@@ -83,10 +82,12 @@ class OnlineStore(Protocol):
         session: str | None,
         channel: str | None,
         rooms: Sequence[Room],
+        entities: Mapping[str, str] | None = None,
     ) -> Admitted:
         """All of it or nothing, atomically: the user is touched through `channel` (None: it is no touch),
-        every cap of `rooms` permitting; the answer stands under this user's `key` until its time is over;
-        the session is one step further. Of any wishes in any interleaving, those granted fit every cap."""
+        and so are her `entities`, such as `{"household": "7"}`, every cap of `rooms` permitting; the answer
+        stands under this user's `key` until its time is over; the session is one step further. Of any wishes
+        in any interleaving, those granted fit every cap, together with what the ledger holds."""
         ...
 
     def reported(self, outcome_id: str) -> bool:

@@ -8,8 +8,8 @@ tell them again. Users, keys and sessions are there by their hashes only.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from shutil import rmtree
@@ -20,19 +20,24 @@ from typing import Any
 import lmdb
 from pydantic_core import from_json, to_json
 
+from kernel.caps import LETTERS, Held, Room, full
+from kernel.contact import MessageClass
 from kernel.errors import Unavailable
-from storage.online_rules import Room, fits, recent_of
+from storage.exposure_records import CONFIRMED, RUN, Labels, Record, drop_places, kept, pack, unpack
+from storage.online_rules import recent_of
 
 #: an entry's first bytes: microseconds since 1970 at which its time is over
 UNTIL = Struct("<q")
-_TOUCH = Struct("<qB")
 _STEP = Struct("<q")
 #: in the index of what ends when, so that the earliest is first
 _ENDS = Struct(">q")
 _HASH = 16
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: bytes that the files may hold; they are sparse
-_MAP = 1 << 34
+_MAP = 1 << 36
+#: of how entries are written; another one is not read
+_FORMAT = "2"
+_MARKETING = ord(LETTERS[MessageClass.MARKETING])
 #: place → what is open in this process, and by how many
 _OPEN: dict[str, tuple[Any, int]] = {}
 _OPENING = Lock()
@@ -46,10 +51,11 @@ class LmdbOnlineStore:
     """
 
     def __init__(self, folder: Path, *, keep: int, hold: int, idle: int, boot: str | None = None) -> None:
-        self._keep, self._hold, self._idle = keep, hold, idle
-        boot = boot or (_BOOT.read_text().strip() if _BOOT.exists() else "")
+        self._keep, self.hold, self._idle = keep, hold, idle
+        boot = f"{_FORMAT} " + (boot or (_BOOT.read_text().strip() if _BOOT.exists() else ""))
         self._told, self._boot = folder / "boot", boot
         self._closed = False
+        self.labels = Labels()
         self._place = str((folder / "store").resolve())
         folder.mkdir(parents=True, exist_ok=True)
         with _OPENING:
@@ -91,15 +97,16 @@ class LmdbOnlineStore:
 
     def look(
         self, user: str, at: int, *, key: str | None, session: str | None
-    ) -> tuple[bytes | None, list[tuple[int, str]], int, dict[str, list[int]]]:
+    ) -> tuple[bytes | None, list[Held], int, dict[str, list[int]]]:
         mine = _hash(user)
         with Step(self.env, write=False) as get:
             answer = None if key is None else _live(get(b"k" + _hash(user, key)), at)
-            held = _live(get(b"u" + mine), at)
+            raw = _live(get(RUN + mine), at)
+            held = self.labels.held(get, unpack(raw), at) if raw else []
             visit = None if session is None else _live(get(b"s" + _hash(user, session)), at)
             fresh = _live(get(b"e" + mine), at)
         step = _STEP.unpack(visit)[0] if visit else 0
-        return answer, _touches(held) if held else [], step, from_json(fresh) if fresh else {}
+        return answer, held, step, from_json(fresh) if fresh else {}
 
     def admit(
         self,
@@ -111,28 +118,61 @@ class LmdbOnlineStore:
         session: str | None,
         channel: str | None,
         rooms: Sequence[Room],
+        entities: Mapping[str, str] | None = None,
     ) -> tuple[bytes | None, str | None]:
         place = None if key is None else b"k" + _hash(user, key)
+        new: list[tuple[int, str]] = []
         with Step(self.env, write=True) as tx:
             if place is not None and (standing := _live(tx.get(place), at)) is not None:
                 return standing, None
             if channel is not None:
-                mine = b"u" + _hash(user)
-                held = _touches(_live(tx.get(mine), at) or b"")
-                for room in rooms:
-                    if not fits(held, at, room):
-                        return None, room[0]
-                longest = max([self._hold, *(room[2] for room in rooms)])
-                kept = [each for each in held if each[0] > at - longest]
-                packed = b"".join(_packed(*each) for each in [*kept, (at, channel)])
-                self.put(tx, mine, at + longest, packed)
+                no = self._touch(tx, user, at, channel, rooms, entities, new)
+                if no is not None:
+                    return None, no
             if session is not None:
                 visit = b"s" + _hash(user, session)
                 step = _live(tx.get(visit), at)
                 self.put(tx, visit, at + self._idle, _STEP.pack(_STEP.unpack(step)[0] + 1 if step else 1))
             if place is not None:
                 self.put(tx, place, at + self._keep, answer)
+        if new:
+            self.labels.learn(new)
         return None, None
+
+    def _touch(
+        self,
+        tx: Any,
+        user: str,
+        at: int,
+        channel: str,
+        rooms: Sequence[Room],
+        entities: Mapping[str, str] | None,
+        new: list[tuple[int, str]],
+    ) -> str | None:
+        """Counted, or the name of the cap that has no room."""
+        holders = {"user": _hash(user)}
+        if entities:
+            holders |= {entity: _hash(entity, one) for entity, one in entities.items()}
+        runs = {}
+        for entity, holder in holders.items():
+            raw = _live(tx.get(RUN + holder), at)
+            runs[entity] = unpack(raw) if raw else []
+        if rooms:
+            no = full(
+                [Room(*each) for each in rooms],
+                at,
+                lambda entity: self.labels.held(tx.get, runs[entity], at),
+            )
+            if no is not None:
+                return no.name
+        longest = max([self.hold, *(room[2] for room in rooms)])
+        touch = Record(at, 0, at // 1_000_000, 0, 0, 0, 0, self.labels.number(tx, "c", channel, new),
+                       _MARKETING, CONFIRMED)  # fmt: skip
+        for entity, holder in holders.items():
+            stay, go, until = kept([*runs[entity], touch], at, longest)
+            drop_places(tx, holder, go)
+            self.put(tx, RUN + holder, until, pack(stay))
+        return None
 
     def reported(self, outcome_id: str) -> bool:
         with Step(self.env, write=False) as get:
@@ -161,7 +201,7 @@ class LmdbOnlineStore:
         """Answers under her keys and her sessions are told by no one whose they are, and hold nothing of her:
         they end by themselves."""
         with Step(self.env, write=True) as tx:
-            for kind in (b"u", b"e"):
+            for kind in (RUN, b"e"):
                 tx.delete(kind + _hash(user))
 
     def sweep(self, at: int, most: int) -> int:
@@ -181,6 +221,8 @@ class LmdbOnlineStore:
                 until = UNTIL.unpack_from(raw)[0]
                 if until <= at:
                     tx.delete(entry)
+                    if entry[:1] == RUN:
+                        drop_places(tx, entry[1:], unpack(raw[UNTIL.size :]))
                 else:  # it was changed since
                     tx.put(b"t" + _ENDS.pack(until) + entry, b"")
         return gone
@@ -234,6 +276,16 @@ class Step:
             raise _down(error) from error
 
 
+@contextmanager
+def reading(env: Any) -> Iterator[Any]:
+    """A transaction that reads, for those who need more of it than its `get`."""
+    try:
+        with env.begin() as tx:
+            yield tx
+    except lmdb.Error as error:
+        raise _down(error) from error
+
+
 def _down(error: lmdb.Error) -> Unavailable:
     return Unavailable(f"the online store does not answer: {error}")
 
@@ -248,17 +300,3 @@ def _live(raw: bytes | None, at: int) -> bytes | None:
     if raw is None or UNTIL.unpack_from(raw)[0] <= at:
         return None
     return raw[UNTIL.size :]
-
-
-def _packed(at: int, channel: str) -> bytes:
-    name = channel.encode(errors="surrogatepass")[:255]
-    return _TOUCH.pack(at, len(name)) + name
-
-
-def _touches(raw: bytes) -> list[tuple[int, str]]:
-    found, start = [], 0
-    while start < len(raw):
-        at, length = _TOUCH.unpack_from(raw, start)
-        start += _TOUCH.size + length
-        found.append((at, raw[start - length : start].decode(errors="surrogatepass")))
-    return found

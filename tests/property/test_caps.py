@@ -10,15 +10,13 @@ from zoneinfo import ZoneInfo
 import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, event
 
 from kernel.clock import parse_window
 from kernel.contact import Cap, MessageClass, QuietHours
 from kernel.exposure import Reservation
 from kernel.work import Touchpoint
-from storage.database import _durable_sqlite
-from storage.ledger import SqlLedger
-from storage.tables import metadata
+from storage.exposures_lmdb import LmdbLedger
+from storage.online_lmdb import LmdbOnlineStore
 from touchpoint.api import plan_touches, verify_touches
 
 USERS, CHANNELS = range(4), ("sms", "mail")
@@ -26,6 +24,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 ZONES = ("America/New_York", "Asia/Shanghai", "Australia/Lord_Howe", "America/Sao_Paulo", "UTC")
 #: days on which clocks of those zones change, and one on which none does
 DAYS = (date(2017, 11, 5), date(2017, 3, 12), date(2017, 10, 1), date(2017, 10, 15), date(2017, 6, 1))
+HOLD = 60 * 86_400 * 1_000_000
 WINDOWS = ("1h", "1d", "23h", "36h", "7d")
 
 hour = st.integers(0, 23)
@@ -41,15 +40,23 @@ quiets = st.lists(
 caps_of = st.lists(
     st.tuples(
         st.integers(0, 3),
-        st.sampled_from(WINDOWS),
+        st.sampled_from([*WINDOWS, "day", "week", "month"]),
         st.sampled_from([None, *CHANNELS]),
+        st.sampled_from(["user", "user", "household"]),
         st.sampled_from([("marketing",), ("marketing", "service")]),
     ),
     max_size=3,
 ).map(
     lambda each: [
-        Cap(name=f"c{i}", at_most=n, within=w, channel=c, classes=tuple(MessageClass(k) for k in classes))
-        for i, (n, w, c, classes) in enumerate(each)
+        Cap(
+            name=f"c{i}",
+            at_most=n,
+            channel=c,
+            by=by,
+            classes=tuple(MessageClass(k) for k in classes),
+            **{"within" if w in WINDOWS else "per": w},
+        )
+        for i, (n, w, c, by, classes) in enumerate(each)
     ]
 )
 tables = st.lists(
@@ -98,20 +105,29 @@ def test_every_promise_holds_and_nobody_is_dropped(data: st.DataObject) -> None:
         orient="row",
     )
     users = pl.Series("user", list(USERS))
-    zones = pl.DataFrame([users, pl.Series("timezone", [data.draw(st.sampled_from(ZONES)) for _ in USERS])])
+    # the first two are one household, and live at one place
+    drawn = [data.draw(st.sampled_from(ZONES)) for _ in USERS]
+    zones = pl.DataFrame([users, pl.Series("timezone", [drawn[1], *drawn[1:]])])
+    home = {0: {"household": "h"}, 1: {"household": "h"}, 2: {"household": "g"}}
+    entities = {"household": pl.DataFrame({"user": [0, 1, 2], "entity": ["h", "h", "g"]})}
     habits = pl.DataFrame(
         [users, pl.Series("hour", [data.draw(st.none() | hour) for _ in USERS], dtype=pl.Int64)]
     )
     allowed = [data.draw(st.sampled_from([True, True, False])) for _ in USERS]
     consent = pl.DataFrame([users, pl.Series("channel", ["sms"] * 4), pl.Series("allowed", allowed)])
     with tempfile.TemporaryDirectory() as folder:
-        engine = create_engine(f"sqlite:///{Path(folder) / 'ledger.db'}")
-        event.listen(engine, "connect", _durable_sqlite)
-        metadata.create_all(engine)
-        ledger = SqlLedger(engine)
+        store = LmdbOnlineStore(Path(folder) / "online", keep=HOLD, hold=HOLD, idle=HOLD)
+        store.ready()
+        ledger = LmdbLedger(store, Path(folder) / "ledger")
         ledger.reserve_many(
             [
-                Reservation(touch_id=f"old{i}", user=str(user), channel=channel, at=at)
+                Reservation(
+                    touch_id=f"{i + 100:016x}",
+                    user=str(user),
+                    channel=channel,
+                    at=at,
+                    entities=home.get(user, {}),
+                )
                 for i, (user, channel, at) in enumerate(data.draw(priors(day)))
             ],
             caps=[],
@@ -130,17 +146,20 @@ def test_every_promise_holds_and_nobody_is_dropped(data: st.DataObject) -> None:
                 plan_date=day,
                 run="r",
                 seed=1,
+                entities=entities,
             )
             for _ in range(2)
         )
         span = datetime.combine(day, time(0), UTC)
-        prior = ledger.held(since=span - timedelta(days=30), until=span + timedelta(days=30))
-        engine.dispose()
+        month = timedelta(days=30)
+        prior = ledger.held(users=map(str, USERS), since=span - month, until=span + month)
+        ledger.close()
+        store.close()
     rules = (touchpoints, caps, quiet_hours, consent, zones, NEW_YORK)
-    assert verify_touches(first.touches, *rules, prior) == []
+    assert verify_touches(first.touches, *rules, prior, entities) == []
     assert first.touches.equals(again.touches)
     assert first.refusals.equals(again.refusals)
-    assert set(prior["touch_id"]) - set(first.touches["touch_id"]) <= {f"old{i}" for i in range(8)}
+    assert set(prior["touch_id"]) - set(first.touches["touch_id"]) <= {f"{i + 100:016x}" for i in range(8)}
     assert set(first.touches["touch_id"]) <= set(prior["touch_id"])
     answered = pl.concat([first.touches.select("user", "task"), first.refusals.select("user", "task")])
     assert sorted(answered.rows()) == sorted((user, task) for user, task, _, _ in rows)

@@ -10,19 +10,18 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
-from sqlalchemy import create_engine, event
 
 from kernel.contact import Cap, QuietHours
 from kernel.errors import BadInput, NotFound
 from kernel.exposure import Reservation
 from kernel.ids import short_id
 from kernel.work import Touchpoint
-from storage.database import _durable_sqlite
-from storage.ledger import SqlLedger
-from storage.tables import metadata
+from storage.exposures_lmdb import LmdbLedger
+from storage.online_lmdb import LmdbOnlineStore
 from touchpoint.api import TouchPlan, plan_touches, verify_touches
 
 DAY = date(2017, 10, 16)
+HOLD = 31 * 86_400 * 1_000_000
 NEW_YORK = ZoneInfo("America/New_York")
 SMS = Touchpoint(name="sms_main", channel="sms", cost_per_touch=0.05, hours=(9, 20))
 MAIL = Touchpoint(name="mail_main", channel="mail", cost_per_touch=0.5, hours=(6, 23))
@@ -31,12 +30,13 @@ DAILY = Cap(name="daily", at_most=1, within="1d")
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[SqlLedger]:
-    engine = create_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
-    event.listen(engine, "connect", _durable_sqlite)
-    metadata.create_all(engine)
-    yield SqlLedger(engine)
-    engine.dispose()
+def ledger(tmp_path: Path) -> Iterator[LmdbLedger]:
+    store = LmdbOnlineStore(tmp_path / "online", keep=HOLD, hold=HOLD, idle=HOLD)
+    store.ready()
+    ledger = LmdbLedger(store, tmp_path / "ledger")
+    yield ledger
+    ledger.close()
+    store.close()
 
 
 def assigned(*rows: tuple[object, str, Touchpoint]) -> pl.DataFrame:
@@ -57,7 +57,7 @@ def assigned(*rows: tuple[object, str, Touchpoint]) -> pl.DataFrame:
     )
 
 
-def plan(ledger: SqlLedger, assignments: pl.DataFrame, **changed: Any) -> TouchPlan:
+def plan(ledger: LmdbLedger, assignments: pl.DataFrame, **changed: Any) -> TouchPlan:
     given: dict[str, Any] = {
         "touchpoints": [SMS, MAIL],
         "caps": [],
@@ -78,7 +78,7 @@ def reason(found: TouchPlan) -> tuple[str, str]:
     return row["rule"], row["reason"]
 
 
-def test_a_touch_says_when_on_both_clocks(ledger: SqlLedger) -> None:
+def test_a_touch_says_when_on_both_clocks(ledger: LmdbLedger) -> None:
     found = plan(ledger, assigned((42, "t", SMS)))
     (touch,) = found.touches.to_dicts()
     assert touch["touch_id"] == short_id(DAY, 42, "t")
@@ -91,7 +91,7 @@ def test_a_touch_says_when_on_both_clocks(ledger: SqlLedger) -> None:
     assert found.refusals.is_empty()
 
 
-def test_each_user_is_reached_on_the_own_wall(ledger: SqlLedger) -> None:
+def test_each_user_is_reached_on_the_own_wall(ledger: LmdbLedger) -> None:
     zones = pl.DataFrame({"user": [1, 2], "timezone": ["Asia/Shanghai", None]})
     habits = pl.DataFrame({"user": [1, 2, 3], "hour": [10, 10, 3]})
     found = plan(ledger, assigned((1, "t", SMS), (2, "t", SMS), (3, "t", SMS)), zones=zones, habits=habits)
@@ -103,7 +103,7 @@ def test_each_user_is_reached_on_the_own_wall(ledger: SqlLedger) -> None:
     assert 9 <= at[3]["send_at"].astimezone(NEW_YORK).hour < 20  # the habit is outside the hours
 
 
-def test_a_wave_and_not_a_spike(ledger: SqlLedger) -> None:
+def test_a_wave_and_not_a_spike(ledger: LmdbLedger) -> None:
     found = plan(ledger, assigned(*((i, "t", SMS) for i in range(2200))))
     hours = found.touches["send_at"].dt.convert_time_zone("America/New_York").dt.hour()
     sizes = hours.value_counts()["count"]
@@ -116,35 +116,35 @@ def test_a_wave_and_not_a_spike(ledger: SqlLedger) -> None:
     assert minutes.len() == 60
 
 
-def test_the_same_time_each_day_so_a_daily_cap_is_not_in_its_own_way(ledger: SqlLedger) -> None:
+def test_the_same_time_each_day_so_a_daily_cap_is_not_in_its_own_way(ledger: LmdbLedger) -> None:
     users = assigned(*((i, "t", SMS) for i in range(50)))
     assert plan(ledger, users, caps=[DAILY]).touches.height == 50
     assert plan(ledger, users, caps=[DAILY], plan_date=DAY + timedelta(days=1)).touches.height == 50
 
 
-def test_touches_of_one_user_are_spread_over_the_hours(ledger: SqlLedger) -> None:
+def test_touches_of_one_user_are_spread_over_the_hours(ledger: LmdbLedger) -> None:
     found = plan(ledger, assigned((1, "a", SMS), (1, "b", SMS)))
     first, second = found.touches["send_at"]
     assert abs((second - first) - timedelta(hours=5.5)) < timedelta(seconds=2)
 
 
-def test_planning_twice_reserves_once_and_says_the_same(ledger: SqlLedger) -> None:
+def test_planning_twice_reserves_once_and_says_the_same(ledger: LmdbLedger) -> None:
     users = assigned(*((i % 30, f"t{i // 30}", SMS) for i in range(90)))
     first, again = (plan(ledger, users, caps=[DAILY]) for _ in range(2))
     assert first.touches.height == 30
     assert first.touches.equals(again.touches)
     assert first.refusals.equals(again.refusals)
-    held = ledger.held(since=datetime(2017, 1, 1, tzinfo=UTC), until=datetime(2018, 1, 1, tzinfo=UTC))
+    held = ledger.held(users=map(str, range(100)), since=datetime(2017, 1, 1, tzinfo=UTC), until=datetime(2018, 1, 1, tzinfo=UTC))
     assert set(held["touch_id"]) == set(first.touches["touch_id"])
 
 
-def test_another_plan_of_the_day_takes_the_place_of_the_first(ledger: SqlLedger) -> None:
+def test_another_plan_of_the_day_takes_the_place_of_the_first(ledger: LmdbLedger) -> None:
     plan(ledger, assigned((1, "a", SMS)), caps=[DAILY])
     found = plan(ledger, assigned((1, "b", SMS)), caps=[DAILY], run="another")
     assert found.touches["task"].to_list() == ["b"]
 
 
-def test_what_was_sent_is_not_sent_again_at_another_time(ledger: SqlLedger) -> None:
+def test_what_was_sent_is_not_sent_again_at_another_time(ledger: LmdbLedger) -> None:
     users = assigned((1, "a", SMS))
     ledger.confirm(plan(ledger, users).touches["touch_id"].to_list())
     assert plan(ledger, users).touches.height == 1
@@ -153,7 +153,7 @@ def test_what_was_sent_is_not_sent_again_at_another_time(ledger: SqlLedger) -> N
     assert reason(moved)[0] == "already_sent"
 
 
-def test_a_cap_refuses_until_an_instant(ledger: SqlLedger) -> None:
+def test_a_cap_refuses_until_an_instant(ledger: LmdbLedger) -> None:
     noon = datetime(2017, 10, 15, 16, tzinfo=UTC)
     ledger.reserve(Reservation(touch_id="old", user="1", channel="mail", at=noon), caps=[])
     weekly = Cap(name="weekly", label="The weekly cap", at_most=1, within="7d")
@@ -167,7 +167,7 @@ def test_a_cap_refuses_until_an_instant(ledger: SqlLedger) -> None:
     assert "no sms touches at all" in reason(plan(ledger, assigned((1, "t", SMS)), caps=[none]))[1]
 
 
-def test_consent_refuses_its_channel_and_unknown_is_not_a_yes(ledger: SqlLedger) -> None:
+def test_consent_refuses_its_channel_and_unknown_is_not_a_yes(ledger: LmdbLedger) -> None:
     consent = pl.DataFrame(
         {"user": [1, 1, 2], "channel": ["sms", "mail", "sms"], "allowed": [False, True, None]}
     )
@@ -178,7 +178,7 @@ def test_consent_refuses_its_channel_and_unknown_is_not_a_yes(ledger: SqlLedger)
     assert found.refusals["reason"][0] == "the user does not allow sms; refused until the user does"
 
 
-def test_quiet_hours_narrow_the_day_or_refuse_it(ledger: SqlLedger) -> None:
+def test_quiet_hours_narrow_the_day_or_refuse_it(ledger: LmdbLedger) -> None:
     found = plan(ledger, assigned(*((i, "t", MAIL) for i in range(300))), quiet_hours=[NIGHT])
     hours = found.touches["send_at"].dt.convert_time_zone("America/New_York").dt.hour().unique()
     assert hours.sort().to_list() == list(range(8, 21))
@@ -188,7 +188,7 @@ def test_quiet_hours_narrow_the_day_or_refuse_it(ledger: SqlLedger) -> None:
     )
 
 
-def test_transactional_messages_pass_caps_and_quiet_hours_but_not_consent(ledger: SqlLedger) -> None:
+def test_transactional_messages_pass_caps_and_quiet_hours_but_not_consent(ledger: LmdbLedger) -> None:
     late = SMS.model_copy(update={"hours": (21, 24)})
     receipt = assigned((1, "t", late)).with_columns(message_class=pl.lit("transactional"))
     none = DAILY.model_copy(update={"at_most": 0})
@@ -198,7 +198,7 @@ def test_transactional_messages_pass_caps_and_quiet_hours_but_not_consent(ledger
     assert plan(ledger, receipt, **rules, consent=consent).touches.is_empty()
 
 
-def test_nobody_assigned_is_an_empty_plan(ledger: SqlLedger) -> None:
+def test_nobody_assigned_is_an_empty_plan(ledger: LmdbLedger) -> None:
     found = plan(ledger, assigned((1, "t", SMS)).head(0), caps=[DAILY], quiet_hours=[NIGHT])
     assert (found.touches.height, found.refusals.height) == (0, 0)
     assert found.touches.schema["user"] == pl.Int64
@@ -238,14 +238,14 @@ def test_nobody_assigned_is_an_empty_plan(ledger: SqlLedger) -> None:
     ],
 )
 def test_bad_input_is_one_sentence(
-    ledger: SqlLedger, changed: dict[str, Any], error: type[BadInput], said: str
+    ledger: LmdbLedger, changed: dict[str, Any], error: type[BadInput], said: str
 ) -> None:
     assignments = changed.pop("assignments", assigned((1, "t", SMS)))
     with pytest.raises(error, match=said):
         plan(ledger, assignments, **changed)
 
 
-def test_the_verifier_finds_each_broken_promise(ledger: SqlLedger) -> None:
+def test_the_verifier_finds_each_broken_promise(ledger: LmdbLedger) -> None:
     found = plan(ledger, assigned((1, "a", MAIL), (2, "a", MAIL))).touches
     consent = pl.DataFrame({"user": [1], "channel": ["mail"], "allowed": [False]})
     night = found.with_columns(
