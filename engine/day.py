@@ -16,6 +16,7 @@ from engine.definitions import Definitions
 from engine.frequency import frequency_inputs, steering
 from engine.identities import merges_of
 from engine.model_training import recipes_to_learn, segments_of
+from engine.people import entity_frames
 from engine.selection_published import Published
 from engine.wiring import Workspace
 from engine.world import (
@@ -276,6 +277,7 @@ def _touches(
     caps, quiet = definitions.of(Cap), definitions.of(QuietHours)
     channels = tuple(sorted({each.channel for each in resources.touchpoints}))
     zones, consent = zones_and_consent(workspace, channels)
+    entities = entity_frames(workspace, caps)
     planned = plan_touches(
         assignments=assignments,
         touchpoints=resources.touchpoints,
@@ -289,9 +291,10 @@ def _touches(
         plan_date=day,
         run=f"plan {day}",
         seed=workspace.settings.seed,
+        entities=entities,
     )
     check = partial(verify_touches, planned.touches, resources.touchpoints, caps, quiet, consent, zones, zone)
-    broken = check(None)
+    broken = check(None, entities)
     if broken:
         raise GrowthError(f"a touch breaks a promise: {broken[0]}")
     return planned
