@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
+from engine.feature_sources import read_declared, sets_in_use
 from engine.wiring import Workspace
 from insight.api import event_range, read_fields, read_offer_items, read_role, read_users
 from kernel.clock import start_of_day
@@ -32,8 +33,8 @@ def plan_instant(workspace: Workspace, day: date, field: str = "date") -> dateti
 
 
 def read_history(workspace: Workspace, until: datetime) -> History:
-    """Purchases, treatments, responses and the items of offers, with nothing after `until`, and nothing of
-    the forgotten."""
+    """Purchases, treatments, responses, the items of offers and what models' feature sets are made of, with
+    nothing after `until`, and nothing of the forgotten."""
     catalog = workspace.catalog
 
     def known(role: str) -> pl.DataFrame | None:
@@ -43,11 +44,14 @@ def read_history(workspace: Workspace, until: datetime) -> History:
     purchases = known("purchase")
     if purchases is None:
         raise BadInput("no event has role purchase", where=catalog.file, field="events")
+    events, fields = read_declared(workspace, sets_in_use(workspace.definitions()), until)
     return History(
         purchases=purchases,
         treatments=known("treatment"),
         responses=known("response"),
         offer_items=read_offer_items(catalog),
+        events=events,
+        fields=fields,
     )
 
 
