@@ -1,4 +1,4 @@
-"""What declared features are made of, read from the sources: events, fields, touches, cells of earlier plans."""
+"""What declared features are made of, read from the sources: events, fields, touches, cells of plans."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sets_in_use(definitions: Definitions) -> list[FeatureSet]:
 def read_declared(
     workspace: Workspace, sets: Iterable[FeatureSet], until: datetime
 ) -> tuple[dict[str, pl.DataFrame], pl.DataFrame | None]:
-    """Events by name, roles left out, with nothing after `until`; and the fields. Of the forgotten, nothing."""
+    """Events by name, roles left out, nothing after `until`; and the fields. Of the forgotten, nothing."""
     sets, tombstones = list(sets), workspace.tombstones
     names = dict.fromkeys(name for each in sets for name in each.events if name not in ROLES)
     events = {name: tombstones.without(_read(workspace, name, until)) for name in names}
@@ -63,7 +63,7 @@ def _touches(workspace: Workspace, until: datetime) -> pl.DataFrame:
 
 
 def _cells(workspace: Workspace, until: datetime) -> pl.DataFrame:
-    """[user, at, event_id, stage, cluster, tier]: every plan's cells, as of its instant; `event_id` its day."""
+    """[user, at, event_id, stage, cluster, tier]: every plan's cells as of its instant, `event_id` its day."""
     parts = []
     for entry in workspace.plans.newest_of_each_day():
         at, path = start_of_day(entry.date, workspace.settings.zone), Path(entry.folder) / "cells.parquet"

@@ -1,7 +1,7 @@
 """Features of everybody as files: one share of the users after the other, so that memory is bounded.
 
-Polars' streaming engine alone holds a table of all groups: ten million users × their sums. By hash of the user
-into shares, each share is a query of its own over the same files, and its table is a share of that.
+Polars' streaming engine alone holds a table of all groups: ten million users × their sums. By hash of the
+user into shares, each share is a query of its own over the same files, and its table is a share of that.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ def score_offers(
     *,
     threads: int = 2,
 ) -> pl.DataFrame:
-    """user, place, response: P(responds | reached) of each of `users` (different ones) to each row of `offers`
-    (offer, which may be missing, and its traits); `place` is the row's number, from 0. Sorted by place.
+    """user, place, response: P(responds | reached) of each of `users` (different ones) to each row of
+    `offers` (offer, which may be missing, and its traits); `place` is the row's number, from 0. By place.
     """
     recipe, numbered = predictor.recipe, offers.with_row_index("place")
     people = pl.DataFrame({"user": users}).join(
@@ -40,7 +40,7 @@ def score_offers(
     columns = {name: at for at, name in enumerate(scorer.pairs)}
 
     def pairs(begin: int, end: int) -> Floats:
-        """Nothing in common is 0; affinity is a sum, the usual amount a weekly rate: only their order matters."""
+        """Nothing in common is 0. Affinity is a sum, the usual amount a weekly rate: only order matters."""
         found = np.zeros((offers.height, len(columns), end - begin))
         low, high = (int(near["row"].search_sorted(edge)) for edge in (begin, end))
         mine = near[low:high]
