@@ -14,10 +14,10 @@ from models.uplift_evidence import evaluate_uplift
 from models.uplift_scores import average_effects, score
 from models.uplift_trial import as_trial
 
-OURS, INTERVALS, AVERAGE = "stack", "dr", "average effect"
-KINDS = (OURS, INTERVALS, "s")
-#: half-samples for single users' intervals, of the learner that is asked for them
-GROUPS = 6
+OURS, AVERAGE = "stack", "average effect"
+KINDS = (OURS, "dr", "s")
+#: those that are asked for single users' intervals, and the half-samples that these are made of
+INTERVALS, GROUPS = (OURS, "dr"), 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
                         if found
                         else "",
                         "users in their 95 % interval": f"{np.mean([each.covered for each in found]):.0%}"
-                        if kind == INTERVALS
+                        if kind in INTERVALS
                         else "",
                     },
                 )
@@ -82,7 +82,7 @@ def _average_covered(world: UpliftWorld, size: int) -> bool:
 
 
 def _found(kind: str, world: UpliftWorld, size: int) -> Found:
-    learner = Uplift(kind=kind, seed=1, groups=GROUPS if kind == INTERVALS else 0)
+    learner = Uplift(kind=kind, seed=1, groups=GROUPS if kind in INTERVALS else 0)
     fitted = learner.fit(
         world.users[:size], world.treatment[:size], world.y[:size], propensity=world.propensity
     )
@@ -93,7 +93,7 @@ def _found(kind: str, world: UpliftWorld, size: int) -> Found:
     return Found(
         error=float(np.sqrt(np.mean(np.square(fitted.effects(late)[:, 0] - truth)))),
         promoted=evidence["1"].verdict.promote,
-        covered=_covered(fitted, world, size, truth) if kind == INTERVALS else float("nan"),
+        covered=_covered(fitted, world, size, truth) if kind in INTERVALS else float("nan"),
     )
 
 
@@ -107,8 +107,11 @@ CASE = Case(
         "Five worlds whose effects are planted, 20 seeds each: as many users judged on as learned from. "
         "Error: root mean square of foreseen less planted effects. The peer gives everyone the true average "
         "effect: what no heterogeneity allows, and what a model must beat elsewhere. The gate asks for more "
-        "than two standard errors over random order, the response score and the average effect. Seconds are "
-        "of the processor; those of DR include its half-samples."
+        "than two standard errors over random order, the response score and the average effect. The average "
+        "effect's interval is stated at 95 %; in 20 seeds 17 or more are to be expected inside (19 times in "
+        "20 worlds). Single users' intervals, from four half-samples, are stated at 95 % too: they tell how "
+        "far the learner would move with other users, and not what its shrinkage hides, so the part of users "
+        "inside is the figure to trust. Seconds are of the processor, half-samples included."
     ),
     measure="error",
     sizes=(2_000,),

@@ -47,11 +47,16 @@ from models.uplift import FittedUplift, Uplift
 from models.uplift_dose import DoseUplift, FittedDose
 from models.uplift_evidence import UpliftEvidence, Worth, evaluate_uplift
 from models.uplift_gate import UpliftVerdict, judge_uplift
+from models.uplift_recipe import UpliftRecipe, check_uplift, treated_by
+from models.uplift_record import uplift_record
+from models.uplift_sample import CONTROL, UpliftSample, uplift_sample
+from models.uplift_training import TrainedUplift, UpliftModel, train_uplift
 from models.value_to_go import ValueToGo, fit_value_to_go
 
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "CONTROL",
     "POLICY",
     "BackTest",
     "Baseline",
@@ -80,8 +85,12 @@ __all__ = [
     "SampleSize",
     "Scorer",
     "Trained",
+    "TrainedUplift",
     "Uplift",
     "UpliftEvidence",
+    "UpliftModel",
+    "UpliftRecipe",
+    "UpliftSample",
     "UpliftVerdict",
     "ValueToGo",
     "Verdict",
@@ -92,6 +101,7 @@ __all__ = [
     "bucket_users",
     "calibration_drift",
     "check_experiments",
+    "check_uplift",
     "compare",
     "days_needed",
     "derive",
@@ -125,7 +135,11 @@ __all__ = [
     "tell_tale",
     "train",
     "train_once",
+    "train_uplift",
     "training_key",
+    "treated_by",
+    "uplift_record",
+    "uplift_sample",
     "user_features",
     "weigh",
 ]

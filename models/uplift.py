@@ -30,7 +30,7 @@ class Uplift:
     in `seed`.
     """
 
-    #: `s`, `t`, `x`, `dr`, `class`, or `stack`: all of them, weighted by what they tell of unseen users
+    #: `s`, `t`, `x`, `dr`, `class`, or `stack`: of all of them the one that tells most of unseen users
     kind: str = STACK
     #: label of those who got nothing
     control: str = "0"

@@ -1,11 +1,10 @@
-"""All learners together, weighted by how well they tell the effect of users whom they have not seen."""
+"""Of all learners the one that tells the effect of users best whom it has not seen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import nnls
 
 from kernel.randomness import derive_seed
 from models.uplift_learners import LEARNERS, Effects, Lesson, lesson, overlap_weight
@@ -22,7 +21,7 @@ class Stack:
     members: tuple[Effects, ...]
     #: members × treatments: mean effect that each foresees
     centres: Floats
-    #: members × treatments; never negative
+    #: members × treatments: 0 for all but one, at most
     weights: Floats
     #: treatments: average effect where users overlap
     averages: Floats
@@ -36,11 +35,13 @@ class Stack:
 
 
 def learn_stack(given: Lesson) -> Stack:
-    """Weights by non-negative least squares of doubly robust scores on out-of-fold effects.
+    """The member whose out-of-fold effects tell doubly robust scores best, as far as they tell anything.
 
-    R-stacking (Nie and Wager 2021) with the scores' loss, drawn towards equal weights by as much as the
-    noise makes sensible: where nothing differs between users all weights go to zero, and what is left is
-    the average effect. Scores are cross-fitted too, so that no user is told its own outcome.
+    Cross-validated selection (the discrete super learner of van der Laan, Polley, Hubbard 2007) by the loss
+    of R-stacking (Nie and Wager 2021) with the scores' loss; scores are cross-fitted too, so that no user is
+    told its own outcome. How much of the chosen effects is believed is their slope against the scores, less
+    what chance makes of it: where nothing differs between users it is about none, and what is left is the
+    average effect.
     """
     trial, scores = given.trial, given.scores
     fold = folds_of(trial.arm, _FOLDS, derive_seed(given.seed, "stack"))
@@ -68,14 +69,15 @@ def learn_stack(given: Lesson) -> Stack:
 
 
 def _weights(unseen: Floats, effect: Floats, share: Floats) -> Floats:
-    """Of members, ≥ 0. `unseen`: users × members."""
-    count = unseen.shape[1]
+    """Of members: one is above 0 at most. `unseen`: users × members."""
     root = np.sqrt(share)[:, None]
     a, b = root * (unseen - share @ unseen), root[:, 0] * (effect - share @ effect)
-    together = a.mean(axis=1)
-    slope = max(float(together @ b) / max(float(together @ together), 1e-30), 0.0)
-    # how far weights stray from equal ones is, a priori, as far as they are from nothing
-    noise = float(b @ b) * float(np.square(share).sum())
-    pull = np.sqrt(noise) * count
-    found, _ = nnls(np.vstack([a, pull * np.eye(count)]), np.append(b, np.full(count, pull * slope / count)))
-    return np.asarray(found)
+    along, size = a.T @ b, np.maximum(np.square(a).sum(axis=0), 1e-30)
+    # by how many standard errors of the scores' noise each one tells them
+    noise = max(float(b @ b) * float(np.square(share).sum()), 1e-30)
+    errors = along / np.sqrt(size * noise)
+    best, weights = int(errors.argmax()), np.zeros(unseen.shape[1])
+    if errors[best] > 1:
+        # one standard error is what chance alone makes of a slope (James and Stein 1961)
+        weights[best] = along[best] / size[best] * (1 - errors[best] ** -2)
+    return weights
