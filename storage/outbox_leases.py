@@ -20,6 +20,7 @@ from storage.outbox_rows import LEASED, QUEUED, dispatchers, rates, task_of, tas
 _WHAT = "the outbox"
 #: a dispatcher that has not said for so long that it lives is dead, microseconds
 DEAD = 30_000_000
+_BURIED = "this dispatcher was silent for too long, and its touches went to others"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +52,17 @@ class Dispatchers:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = self._file(self.owner).open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        with writing(self._engine, _WHAT, lock=dispatchers.name) as connection:
+            row = {"owner": self.owner, "host": self._host, "beat_us": now_us}
+            connection.execute(dispatchers.insert().values(row))
         self.beat(now_us)
 
     def beat(self, now_us: int) -> None:
-        """It lives; and those that do not are buried."""
+        """It lives; and those that do not are buried. Raises Stale when it was buried itself."""
         with writing(self._engine, _WHAT, lock=dispatchers.name) as connection:
-            insert = upsert(connection, dispatchers).values(owner=self.owner, host=self._host, beat_us=now_us)
-            connection.execute(
-                insert.on_conflict_do_update(index_elements=["owner"], set_={"beat_us": now_us})
-            )
+            mine = dispatchers.c.owner == self.owner
+            if not connection.execute(update(dispatchers).where(mine).values(beat_us=now_us)).rowcount:
+                raise Stale(_BURIED)
             for row in connection.execute(select(dispatchers)).all():
                 if row.owner != self.owner and self._is_dead(row.owner, row.host, row.beat_us, now_us):
                     self._bury(connection, row.owner, now_us)
@@ -133,7 +136,7 @@ def lease(
     with writing(engine, _WHAT, lock=touches.name) as connection:
         alive = select(dispatchers.c.owner).where(dispatchers.c.owner == owner)
         if connection.execute(alive).first() is None:
-            raise Stale("this dispatcher was silent for too long, and its touches went to others")
+            raise Stale(_BURIED)
         open_ = _open_tasks(connection, channels, now_us)
         next_us = min((due for _, due, _ in open_ if due > now_us), default=None)
         names = {rate.name: rate for channel in channels for rate in limits.get(channel, ())}
