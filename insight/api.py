@@ -25,6 +25,7 @@ from insight.dependencies import (
 )
 from insight.dictionary import UserDictionary
 from insight.evaluation import evaluation_mode
+from insight.event_files import spool_events
 from insight.fresh import SpeedLayer
 from insight.fresh_events import EventDoor, Reported
 from insight.fresh_groups import real_time_events
@@ -74,6 +75,7 @@ from insight.rekey import Rekeyed, rekey
 from insight.selection import check_request, check_selection, select
 from insight.sources.opening import source_fingerprint
 from insight.tags import TAG, Tag, resolve, tag_groups
+from insight.user_lines import user_lines
 
 __all__ = [
     "BAD",
@@ -165,12 +167,14 @@ __all__ = [
     "select",
     "shares_of",
     "source_fingerprint",
+    "spool_events",
     "suggest_catalog",
     "tables_read",
     "tag_groups",
     "trace",
     "typed_users",
     "used_tags",
+    "user_lines",
     "with_upstream",
     "write_profile",
 ]
