@@ -31,7 +31,7 @@ from models.feature_definitions import FeatureSet
 from models.feature_facts import Facts
 from models.feature_scale import sink_features
 from models.feature_settle import settle
-from models.features import recipe_features, settled_recipe, user_features
+from models.features import declared_in, recipe_features, settled_recipe, user_features
 from models.history import History
 from models.online_features import OnlineFeatures
 from models.policy_evidence import POLICY, PolicyEvidence
@@ -104,6 +104,7 @@ __all__ = [
     "check_uplift",
     "compare",
     "days_needed",
+    "declared_in",
     "derive",
     "derive_at",
     "effect_drift",
