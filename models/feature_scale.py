@@ -30,11 +30,12 @@ def sink_features(
     out: Path,
     *,
     shares: int | None = None,
+    keep: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame,
     progress: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Writes [at, user, features] to `out`/INSTANT-SHARE.parquet; how many rows.
 
-    `shares`: by default as many as the users need. Raises BadInput for a folder with something else in it.
+    `shares`: by default as many as the users need. `keep`: leaves out rows that nobody may have. Raises BadInput for a folder with something else in it.
     """
     if out.exists() and (not out.is_dir() or any(path.suffix != ".parquet" for path in out.iterdir())):
         raise BadInput("is not an empty folder, nor one of features", field="--out", value=str(out))
@@ -49,6 +50,7 @@ def sink_features(
             mine = facts.part(share, count) if count > 1 else facts
             found = derive(features, mine, at).with_columns(pl.lit(at).alias("at"))
             frame = found.select("at", "user", *features.columns).collect(engine="streaming").sort("user")
+            frame = keep(frame)
             rows += frame.height
             path = out / f"{at:%Y%m%dT%H%M%S}-{share:04d}.parquet"
             fresh = path.with_suffix(f".{os.getpid()}")

@@ -71,6 +71,9 @@ class OnlineFeatures:
         begins: Mapping[str, datetime | None],
         fields: pl.DataFrame | None = None,
     ) -> None:
+        for column in features.unsettled:
+            said = "has labels that are still to be found in the data"
+            raise BadInput(said, where=f"features {features.name}", field=column)
         self.features, self._begins = features, begins
         self._read = features.events
         self._batch = {name: batch[name].sort("user") for name in self._read if name in batch}

@@ -1,0 +1,201 @@
+"""Feature sets at work: listed, derived into files, checked for leaks, and told of one user as she is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import polars as pl
+
+from engine.feature_names import CELL, ROLES, TOUCH
+from engine.feature_sources import read_declared
+from engine.usecases import instant_of
+from engine.wiring import Workspace
+from insight.api import EventDoor, read_fields, spool_events, user_lines
+from kernel.clock import parse_window
+from kernel.errors import BadInput, NotFound
+from kernel.events import OFFER, PURCHASE_ROLES
+from kernel.learning import ModelRecipe
+from models.api import Facts, FeatureSet, OnlineFeatures, find_leaks, settle, sink_features
+from storage.events import EventLog
+
+Progress = Callable[[str], None]
+
+
+def list_sets(workspace: Workspace) -> list[dict[str, Any]]:
+    """Every set: what it is of, its columns, and which models learn from it."""
+    definitions = workspace.definitions()
+    users: dict[str, list[str]] = {}
+    for recipe in definitions.of(ModelRecipe):
+        if isinstance(recipe.features, str):
+            users.setdefault(recipe.features, []).append(recipe.name)
+    return [
+        {
+            "name": each.name,
+            "version": each.version,
+            "fingerprint": each.fingerprint,
+            "entity": each.entity,
+            "columns": list(each.columns),
+            "unsettled": list(each.unsettled),
+            "models": users.get(each.name, []),
+        }
+        for each in definitions.of(FeatureSet)
+    ]
+
+
+def derive_files(
+    workspace: Workspace,
+    name: str,
+    instants: Sequence[str],
+    out: Path,
+    shares: int | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Features of everybody as of each instant, as Parquet in `out`, and what they are of."""
+    features = workspace.definitions().feature_set(name)
+    at = [instant_of(workspace, each) for each in instants] or [instant_of(workspace, None)]
+    with TemporaryDirectory(prefix="features-", dir=_scratch(workspace)) as folder:
+        facts = spooled(workspace, features, max(at), Path(folder), progress)
+        features = settle(features, facts, min(at))
+        keep = workspace.tombstones.without
+        rows = sink_features(features, facts, at, out, shares=shares, keep=keep, progress=progress)
+    return {
+        "folder": str(out),
+        "rows": rows,
+        "as_of": [each.isoformat() for each in at],
+        "columns": list(features.columns),
+        "version": features.version,
+        "fingerprint": features.fingerprint,
+    }
+
+
+def check_set(
+    workspace: Workspace, name: str, as_of: str | None, label: str | None, within: str, progress: Progress
+) -> dict[str, Any]:
+    """`{leaks: [{feature, kind, said}]}`: what may know the future as of an instant. `label`: an event; who
+    has one in the window after the instant is told from who has not."""
+    features, at = workspace.definitions().feature_set(name), instant_of(workspace, as_of)
+    window = parse_window(within, "--within")
+    with TemporaryDirectory(prefix="features-", dir=_scratch(workspace)) as folder:
+        # a day beyond the window: what came after the instant must be there to be removed
+        facts = spooled(workspace, features, at + window, Path(folder), progress)
+        told = None
+        if label is not None:
+            told = _label(workspace, facts, features, label, at, at + window, Path(folder))
+        progress("comparing")
+        features = settle(features, facts, at)
+        leaks = find_leaks(features, facts, at, told)
+    return {"features": name, "as_of": at.isoformat(), "leaks": [vars(each) for each in leaks]}
+
+
+def features_now(workspace: Workspace, features: FeatureSet, user_id: str, at: datetime) -> dict[str, Any]:
+    """Column → value of one user, from the sources and from what was sent since, nothing twice.
+
+    Raises BadInput for an id that is none, NotFound for touches and cells, which are known of the batch only.
+    """
+    catalog, door = workspace.catalog, EventDoor(workspace.catalog)
+    user = door.user(user_id, "USER")
+    names = {event: _source_name(workspace, event) for event in features.events if event not in (TOUCH, CELL)}
+    logged = EventLog(workspace.database, workspace.tombstones).of_user(str(user))
+    fresh = [typed for each in logged if (typed := door.typed(each)) is not None]
+    lines = user_lines(catalog, user, names.values(), fresh)
+    batch = {event: lines[name].rename(_roles(workspace, event)) for event, name in names.items()}
+    others = [each for each in features.events if each in (TOUCH, CELL)]
+    if others:
+        read, _ = read_declared(workspace, [features], at)
+        batch |= {event: read[event] for event in others}
+    fields = read_fields(catalog, features.fields) if features.fields else None
+    online = OnlineFeatures(features, batch, _begins(workspace, features, names), fields)
+    return dict(online.of(user, at))
+
+
+def spooled(
+    workspace: Workspace, features: FeatureSet, until: datetime, folder: Path, progress: Progress
+) -> Facts:
+    """What a set is made of, as files below `folder` that are read lazily."""
+    events, whole = {}, set()
+    for event, read in features.events.items():
+        if event in (TOUCH, CELL):
+            continue
+        progress(f"reading {event}")
+        name, roles = _source_name(workspace, event), _roles(workspace, event)
+        back = {role: short for short, role in roles.items()}
+        path = folder / f"{event}.parquet"
+        spool_events(workspace.catalog, name, [back.get(each, each) for each in read], until, path)
+        events[event] = pl.scan_parquet(path).rename(roles, strict=False)
+        if workspace.catalog.events[name].id is None:
+            whole.add(event)
+    others = [each for each in features.events if each in (TOUCH, CELL)]
+    if others:
+        more, _ = read_declared(workspace, [features], until)
+        events |= {event: more[event].lazy() for event in others}
+    fields = read_fields(workspace.catalog, features.fields).lazy() if features.fields else None
+    return Facts(events=events, fields=fields, whole=frozenset(whole))
+
+
+def _label(
+    workspace: Workspace,
+    facts: Facts,
+    features: FeatureSet,
+    event: str,
+    since: datetime,
+    until: datetime,
+    folder: Path,
+) -> pl.DataFrame:
+    """[user, label]: whether she has the event in (since, until], of all who have a feature."""
+    path = folder / "label.parquet"
+    spool_events(workspace.catalog, _source_name(workspace, event), (), until, path)
+    lines = pl.scan_parquet(path)
+    later = lines.filter(pl.col("at") > since).select("user").unique().with_columns(label=pl.lit(1))
+    users = pl.concat([facts.known(features, each, since).select("user") for each in facts.events]).unique()
+    return users.join(later, on="user", how="left").with_columns(pl.col("label").fill_null(0)).collect()
+
+
+def _source_name(workspace: Workspace, event: str) -> str:
+    """An event of the catalog by its own name or by its role."""
+    catalog = workspace.catalog
+    name = event if event in catalog.events else catalog.event_of_role(event)
+    if name is None:
+        raise NotFound("event", event, (*catalog.events, *ROLES))
+    return name
+
+
+def _roles(workspace: Workspace, event: str) -> dict[str, str]:
+    """Field → what it is called where the event is called by its role."""
+    catalog = workspace.catalog
+    if event in catalog.events:
+        return {}
+    known = (*PURCHASE_ROLES, OFFER)
+    fields = catalog.events[_source_name(workspace, event)].fields
+    return {short: field.role for short, field in fields.items() if field.role in known}
+
+
+def _begins(workspace: Workspace, features: FeatureSet, names: dict[str, str]) -> dict[str, datetime | None]:
+    """When the records of each event begin."""
+    from insight.api import event_range
+
+    return {event: event_range(workspace.catalog, name)[0] for event, name in names.items()}
+
+
+def _scratch(workspace: Workspace) -> Path:
+    path = workspace.root / "var" / "scratch"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def set_of(workspace: Workspace, name: str | None, model: str | None) -> FeatureSet:
+    """A set by its name, or as a model has it. Raises BadInput for both or none, or a model without one."""
+    if (name is None) == (model is None):
+        raise BadInput("give either --set or --model", field="--set")
+    if name is not None:
+        return workspace.definitions().feature_set(name)
+    from models.api import declared_in
+
+    predictor, _ = workspace.registry.usable(model or "", workspace.clock.now())
+    found = declared_in(predictor.recipe)
+    if found is None:
+        raise BadInput("learns from the usual features only", field="--model", value=model)
+    return found
