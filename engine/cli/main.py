@@ -17,6 +17,7 @@ from engine.cli import (
     dispatch,
     events,
     experiments,
+    features,
     files,
     forget,
     frequency,
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    models, experiments, plans, frequency, dispatch, allocate, realtime, activities,
+    features, models, experiments, plans, frequency, dispatch, allocate, realtime, activities,
 ):  # fmt: skip
     module.add_to(app)
 
