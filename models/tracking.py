@@ -141,7 +141,7 @@ class Registry:
 
     def deciding(self) -> int | None:
         """Version of the policy that is the champion; None when none was ever promoted. One question."""
-        return self._aliases(POLICY).get(CHAMPION)
+        return self._store.aliases(POLICY).get(CHAMPION)
 
     def challenger(self) -> int | None:
         """Version of the policy that was judged last; None when there is none, or it is the champion."""
