@@ -13,7 +13,9 @@ from pyroaring import BitMap
 from conflict.api import allocate, verify
 from engine.cells import Moved, earlier_cells, lay_out_cells, moved
 from engine.definitions import Definitions
+from engine.effects import PlanEffects, plan_effects, train_effects, versions_used
 from engine.frequency import frequency_inputs, steering
+from engine.holdout import intentions, withheld_from
 from engine.identities import merges_of
 from engine.model_training import recipes_to_learn, segments_of
 from engine.people import entity_frames
@@ -72,6 +74,10 @@ class Day:
     models: tuple[ModelVersion, ...]
     #: user, spend, churn, habit
     scores: pl.DataFrame
+    #: what was measured, and for which goals and benefits; None where no uplift model is defined
+    effects: PlanEffects | None = None
+    #: what was meant for each user, treated or held out; None where nobody is held out
+    intended: pl.DataFrame | None = None
 
 
 def train_models(
@@ -87,7 +93,7 @@ def train_models(
         split = segments_of(workspace, recipe, as_of)
         recipe = settled_recipe(recipe, known, as_of)
         found.append(train_once(known, as_of, recipe, registry, data=data, seed=seed, segments=split))
-    return found
+    return found + train_effects(workspace, as_of, known, data, progress)
 
 
 def inputs_of(workspace: Workspace, day: date, data: str) -> str:
@@ -102,6 +108,9 @@ def inputs_of(workspace: Workspace, day: date, data: str) -> str:
     definitions = workspace.definitions().as_json()
     everything = [VERSION, day, data, definitions, models, settings.seed, settings.timezone]
     earlier = earlier_cells(workspace, day)
+    effects = versions_used(workspace, as_of)
+    if effects:
+        everything.append(effects)
     everything += frequency_inputs(workspace, day)
     # the first plan has none, and stays what it was
     return fingerprint([*everything, earlier.memory.as_json()] if earlier else everything)
@@ -134,9 +143,16 @@ def make_day(workspace: Workspace, day: date, history: History, progress: Progre
     responses = _responses(response, known, resources, composed, audiences, as_of)
     steered = steering(workspace, day, cells.cells)
     daily = definitions.one(DailyLimits)
-    told = Scores(users=scores, responses=responses, window=spend.recipe.horizon)
+    effects = plan_effects(workspace, resources, composed.tasks, known, audiences, as_of)
+    told = Scores(
+        users=scores,
+        responses=responses,
+        window=spend.recipe.horizon,
+        effects=None if effects is None else effects.frame,
+    )
+    withheld = withheld_from(definitions, audiences["user"], as_of)
     derive = partial(derive_candidates, steered=steered)
-    candidates = derive(composed.tasks, resources, audiences, told, None, daily)
+    candidates = derive(composed.tasks, resources, audiences, told, None, daily, withheld)
     if candidates.frame.is_empty():
         raise BadInput("has no candidate worth its cost", field="date", value=day.isoformat())
 
@@ -160,8 +176,10 @@ def make_day(workspace: Workspace, day: date, history: History, progress: Progre
         limits=limits,
         allocation=allocation,
         touches=touches,
-        models=(response_version, spend_version, churn_version),
+        models=(response_version, spend_version, churn_version, *(effects.versions if effects else ())),
         scores=scores,
+        effects=effects,
+        intended=intentions(candidates, limits, allocation),
     )
 
 

@@ -25,7 +25,7 @@ from kernel.errors import BadInput, NotFound
 from kernel.learning import ModelRecipe
 from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
-from models.api import Experiment, FeatureSet, Holdout, check_experiments
+from models.api import Experiment, FeatureSet, Holdout, UpliftRecipe, check_experiments, check_uplift
 from planner.api import Resources
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
@@ -52,6 +52,7 @@ KINDS: dict[str, type[Definition]] = {
     "reward": RewardRule,
     "experiment": Experiment,
     "holdout": Holdout,
+    "uplift": UpliftRecipe,
     "moment": MomentDefinition,
     "budget": BudgetDefinition,
 }
@@ -201,6 +202,13 @@ def check_together(
     )
     rewards(_only(RewardRule, merged.values()), _only(MomentDefinition, merged.values()), groups=groups)
     check_experiments(_only(Experiment, merged.values()), _only(Holdout, merged.values()))
+    check_uplift(
+        _only(UpliftRecipe, merged.values()),
+        _only(Experiment, merged.values()),
+        _only(Goal, merged.values()),
+        _only(Benefit, merged.values()),
+        _only(Holdout, merged.values()),
+    )
     sets = {each.name: each for each in _only(FeatureSet, merged.values())}
     check_features(sets, _only(ModelRecipe, merged.values()), catalog)
     check_channels(

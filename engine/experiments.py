@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 
+from engine.experiment_files import read_frame, write_frame
 from engine.usecases import instant_of
 from engine.wiring import Workspace
 from engine.world import known_users, read_history
 from kernel.errors import BadInput, NotFound
 from kernel.events import INSTANT
 from models.api import Experiment, Holdout, Readout, bucket_user, bucket_users, held_out, read_out
-from storage.lake import write_parquet
 
 
 def experiment_of(space: Workspace, name: str) -> tuple[Experiment, Holdout | None]:
@@ -99,35 +99,6 @@ def _purchases(space: Workspace, as_of: str | None) -> pl.DataFrame:
     lines = read_history(space, instant_of(space, as_of)).purchases
     first = pl.int_range(pl.len()).over("event_id") == 0
     return lines.with_columns(orders=first.cast(pl.Float64))
-
-
-def read_frame(path: Path, field: str) -> pl.DataFrame:
-    """A Parquet or CSV file. Raises BadInput when it is not there, or is none."""
-    if not path.is_file():
-        raise BadInput("no such file", field=field, value=str(path))
-    try:
-        frame = pl.read_csv(path, try_parse_dates=True) if path.suffix == ".csv" else pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        problem = str(error).splitlines()[0]
-        raise BadInput(f"cannot be read: {problem}", field=field, value=str(path)) from None
-    kind = frame.schema["at"] if "at" in frame.columns else None
-    if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
-        frame = frame.with_columns(pl.col("at").dt.convert_time_zone("UTC").cast(INSTANT))
-    return frame
-
-
-def write_frame(out: Path, frame: pl.DataFrame) -> None:
-    """As Parquet or CSV. Raises BadInput when the name says neither, or it cannot be written."""
-    if out.suffix not in (".parquet", ".csv"):
-        raise BadInput("is neither .parquet nor .csv", field="--out", value=str(out))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".csv":
-            frame.write_csv(out)
-        else:
-            write_parquet(out, frame)
-    except OSError as error:
-        raise BadInput(f"cannot be written: {error.strerror}", field="--out", value=str(out)) from None
 
 
 def _told(path: Path | None) -> str | None:

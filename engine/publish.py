@@ -13,6 +13,7 @@ import yaml
 from conflict.api import write_allocation
 from engine.cells import MEMORY, remembered
 from engine.day import Day
+from engine.holdout import INTENDED, told
 from engine.report.data import report_data
 from engine.report.render import render_report
 from engine.wiring import Workspace
@@ -44,6 +45,8 @@ def publish(
         }
         for name, frame in frames.items():
             frame.write_parquet(fresh / f"{name}.parquet")
+        if day.intended is not None:
+            day.intended.write_parquet(fresh / INTENDED)
         export_touches(day.touches.touches, fresh)
         limits = day.limits.model_dump(mode="json", exclude_defaults=True)
         write_text(fresh / "limits.yaml", yaml.safe_dump(limits, sort_keys=False))
@@ -63,6 +66,17 @@ def plan_json(
     sums = {name: math.fsum(assignments[name]) for name in ("cost", "gain", "value", "response")}
     allocation = day.allocation.as_json()
     allocation.pop("seconds")  # the only thing that differs between two runs
+    measured: dict[str, Any] = {}
+    if day.effects is not None:
+        measured["valued"] = [each.as_json() for each in day.effects.valued]
+        # as if all were off the same way: wider than the truth, which nobody knows
+        known = assignments.drop_nulls("gain_low")
+        measured["gain_measured"] = {
+            "assigned": known.height,
+            **{name: math.fsum(known[name]) for name in ("gain", "gain_low", "gain_high")},
+        }
+    if day.intended is not None:
+        measured["held_out"] = told(day.intended)
     return {
         "date": day.date.isoformat(),
         "version": version,
@@ -102,6 +116,7 @@ def plan_json(
         "idle": [list(each) for each in day.composed.idle],
         "cells": day.cells.profiles.height,
         "cell_drift": day.moved.as_json() if day.moved else None,
+        **measured,
     }
 
 

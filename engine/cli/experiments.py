@@ -103,7 +103,16 @@ def add_to(app: typer.Typer) -> None:
 
     @group.command("read")
     def read_(
-        name: Name,
+        name: Annotated[str | None, typer.Argument(help="Name of an applied experiment.")] = None,
+        plan: Annotated[
+            str | None, typer.Option("--plan", help="Instead: plans of DAY..DAY against the holdout.")
+        ] = None,
+        within: Annotated[
+            str, typer.Option("--within", help="With --plan: how long outcomes count.")
+        ] = "28d",
+        before: Annotated[
+            str, typer.Option("--before", help="With --plan: what was before explains part.")
+        ] = "84d",
         assigned: Annotated[
             Path | None, typer.Option("--assigned", help="user, variant, at; absent: all, as bucketed.")
         ] = None,
@@ -122,10 +131,20 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """What each variant added, a user and in all, with intervals that hold at every look."""
-        from engine.experiments import read_experiment, write_frame
+        from engine.experiment_files import write_frame
+        from engine.experiments import read_experiment
 
+        if (name is None) == (plan is None):
+            raise BadInput("give either the NAME of an experiment or --plan DAY..DAY", field="NAME")
+        if plan is not None:
+            given = {"--assigned": assigned, "--outcomes": outcomes, "--covariates": covariates}
+            for option, value in given.items():
+                if value is not None:
+                    raise BadInput("does not go with --plan", field=option, value=str(value))
+            _read_plans(root, plan, within, before, as_of, out, as_json)
+            return
         found = read_experiment(
-            workspace(root), name, assigned=assigned, outcomes=outcomes, covariates=covariates,
+            workspace(root), name or "", assigned=assigned, outcomes=outcomes, covariates=covariates,
             segments=tuple(segment or ()), as_of=as_of,
         )  # fmt: skip
         if out is not None:
@@ -171,6 +190,27 @@ def add_to(app: typer.Typer) -> None:
             )  # fmt: skip
         show(table)
         say(f"{found.moved.height:,} of {looks:,} looks have moved")
+
+
+def _read_plans(
+    root: Path, plan: str, within: str, before: str, as_of: str | None, out: Path | None, as_json: bool
+) -> None:
+    import polars as pl
+
+    from engine.experiment_files import write_frame
+    from engine.holdout_readout import parse_days, read_plans
+
+    first, last = parse_days(plan)
+    found = read_plans(workspace(root), first, last, within=within, before=before, as_of=as_of)
+    if out is not None:
+        frames = [each.as_frame() for each in found.readouts]
+        write_frame(out, pl.concat(frames, how="diagonal_relaxed"))
+    if as_json:
+        say_json(found.as_json())
+        return
+    say(f"{found.plans} plans of {first} … {last}, by what they intended")
+    for each in found.readouts:
+        _show(each)
 
 
 def _show(found: Readout) -> None:

@@ -24,6 +24,7 @@ from engine.cli import (
     group_insight,
     identities,
     membership,
+    monitoring,
     models,
     plans,
     realtime,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    features, models, experiments, plans, frequency, dispatch, allocate, realtime, activities,
+    features, models, experiments, monitoring, plans, frequency, dispatch, allocate, realtime, activities,
 ):  # fmt: skip
     module.add_to(app)
 

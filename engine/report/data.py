@@ -8,6 +8,7 @@ import polars as pl
 
 from conflict.api import explain
 from engine.day import Day
+from engine.holdout import told
 from engine.wiring import Workspace
 from kernel.learning import ModelVersion
 from kernel.money import show
@@ -159,10 +160,32 @@ def _model(version: ModelVersion) -> dict[str, Any]:
     }
 
 
+def _measured(day: Day, money: str) -> list[str]:
+    """By what each goal and benefit is valued, where an uplift model is defined, and who is held out."""
+    said = []
+    for each in day.effects.valued if day.effects else ():
+        what = f"{each.goal} by {each.benefit}"
+        if each.adds is None:
+            said.append(f"{what}: valued by the assumption below; {each.reason}.")
+            continue
+        mean, low, high = (show(amount, money) for amount in each.adds)
+        by = "single users' measured effects" if each.by == "uplift" else "the measured average effect"
+        model = f"{each.model.name} v{each.model.version}" if each.model else ""
+        said.append(
+            f"{what}: valued by {by} ({model}), on average {mean} ({low} to {high}) a touch; {each.reason}."
+        )
+    for row in told(day.intended) if day.intended is not None else ():
+        said.append(
+            f"{row['why']}: {row['users']:,} users get nothing of what was meant for them, so that effects "
+            f"can be measured; it would have been worth {show(row['value'], money)}."
+        )
+    return said
+
+
 def _assumptions(workspace: Workspace, day: Day) -> list[str]:
     """What the plan takes for granted until an experiment measures it."""
     money = workspace.settings.currency
-    said = [
+    said = _measured(day, money) + [
         f"{goal.title}: one response adds {goal.lift:.0%} of {_BASES[goal.base]} within {goal.window}, "
         f"of which {goal.margin:.0%} is profit."
         for goal in day.resources.goals
