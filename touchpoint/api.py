@@ -15,6 +15,7 @@ from touchpoint.frequency import EVERYBODY, UNKNOWN, Frequency, check_frequencie
 from touchpoint.frequency_control import is_drawn
 from touchpoint.frequency_curves import learn_from
 from touchpoint.frequency_day import Decided, decide
+from touchpoint.offsite import AudienceSync, batches, check_syncs, delta, keys_of, open_platform, reach
 from touchpoint.pacing import price_now
 from touchpoint.paths import paths_of_events, read_paths
 from touchpoint.planning import TouchPlan, plan_touches
@@ -27,6 +28,7 @@ __all__ = [
     "EVERYBODY",
     "UNKNOWN",
     "Answer",
+    "AudienceSync",
     "AudienceUpload",
     "Channel",
     "Decided",
@@ -48,19 +50,25 @@ __all__ = [
     "Verdict",
     "Words",
     "attribute",
+    "batches",
     "check_channels",
     "check_content",
     "check_frequencies",
+    "check_syncs",
     "decide",
+    "delta",
     "derive_states",
     "export_touches",
     "is_drawn",
+    "keys_of",
     "learn_from",
     "open_gateway",
+    "open_platform",
     "paths_of_events",
     "plan_touches",
     "price_now",
     "rates_of",
+    "reach",
     "read_paths",
     "read_receipts",
     "render",

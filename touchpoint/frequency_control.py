@@ -58,6 +58,11 @@ def choose(gain: Floats, rising: Truths, *, budget: int, floor: int = 0) -> Chos
     return Chosen(touched=touched, ceiling=ceiling, floor=max(0.0, ceiling - float(gain[must[-1]])))
 
 
+def first_then(gain: Floats, curious: Floats) -> Floats:
+    """`gain` where it is above 0; else `curious`, so small that whoever has it comes after all others."""
+    return np.asarray(np.where((gain > 0) | (curious <= 0), gain, 1e-9 * curious), float)
+
+
 def follow(price: float, ceiling: float) -> float:
     """The price to look ahead with tomorrow."""
     return price + _FOLLOWS * (ceiling - price)

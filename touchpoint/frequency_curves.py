@@ -15,7 +15,9 @@ _RECENCIES = tuple(float(r) for r in range(RECENCY))
 #: standard deviations to the ends of a 95 % interval
 _NORMAL = 1.959964
 #: how far drawn curves lie from the mode, in posterior deviations: full draws waste more than they find out
-_DRAWN = 0.3
+DRAWN = 0.3
+#: and of the draws by which what the budget leaves over is spent
+CURIOUS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -27,15 +29,15 @@ class Curves:
     #: by the number of exposures within the tiring window; None: nobody opts out
     leaves: Hazards | None
 
-    def hazards(self, rng: np.random.Generator | None = None) -> tuple[Floats, Floats]:
+    def hazards(self, rng: np.random.Generator | None = None, drawn: float = DRAWN) -> tuple[Floats, Floats]:
         """P(outcome) [segments, 1 + at_most, RECENCY] and P(opts out) [segments, 1 + n]: at the posterior's
         mode, or, with `rng`, drawn from it (Thompson sampling: who is uncertain is tried as often as she
         might be best)."""
-        theta = None if rng is None else self.outcomes.sample(rng, _DRAWN)
+        theta = None if rng is None else self.outcomes.sample(rng, drawn)
         outcomes = self.outcomes.hazards(_RECENCIES, theta)
         if self.leaves is None:
             return outcomes, np.zeros((len(outcomes), 1))
-        theta = None if rng is None else self.leaves.sample(rng, _DRAWN)
+        theta = None if rng is None else self.leaves.sample(rng, drawn)
         return outcomes, self.leaves.hazards((0.0,), theta)[..., 0]
 
     def table(self) -> pl.DataFrame:
@@ -89,8 +91,8 @@ def learn_from(seen: Seen, *, opts_out: bool) -> Curves:
 
 def value_states(
     curves: Curves, worth: Worth, price: float, *, rng: np.random.Generator | None = None,
-    start: Floats | None = None,
+    start: Floats | None = None, drawn: float = DRAWN,
 ) -> Values:  # fmt: skip
     """Worth and gain of a touch in every state, at a price a touch."""
-    outcomes, leaves = curves.hazards(rng)
+    outcomes, leaves = curves.hazards(rng, drawn)
     return evaluate(outcomes, leaves, worth, price, start=start)
