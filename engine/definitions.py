@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ from kernel.learning import ModelRecipe
 from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
 from models.api import Experiment, FeatureSet, Holdout, UpliftRecipe, check_experiments, check_uplift
-from planner.api import Resources
+from planner.api import Activity, Resources, check_activities
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
@@ -53,6 +53,7 @@ KINDS: dict[str, type[Definition]] = {
     "experiment": Experiment,
     "holdout": Holdout,
     "uplift": UpliftRecipe,
+    "activity": Activity,
     "moment": MomentDefinition,
     "budget": BudgetDefinition,
 }
@@ -180,11 +181,18 @@ class Definitions:
 
 
 def check_together(
-    definitions: Iterable[Definition], store: DefinitionStore, catalog: Catalog | None
+    definitions: Iterable[Definition],
+    store: DefinitionStore,
+    catalog: Catalog | None,
+    *,
+    without: Collection[tuple[str, str]] = (),
 ) -> None:
-    """Raises BadInput for the first of the definitions, new and in force, that does not fit the others."""
+    """Raises BadInput for the first of the definitions, new and in force, that does not fit the others.
+    `without`: (kind, name) of those that are to go."""
     merged = {(each.kind, each.name): each for each in Definitions(store)._all}
     merged |= {(each.kind, each.name): each for each in definitions}
+    for gone in without:
+        merged.pop(gone, None)
     tags = {name: each for (_, name), each in merged.items() if isinstance(each, Tag)}
     written = {name: each for (_, name), each in merged.items() if isinstance(each, Group)}
     check_tags_and_needs(written, tags, catalog)
@@ -202,6 +210,8 @@ def check_together(
     )
     rewards(_only(RewardRule, merged.values()), _only(MomentDefinition, merged.values()), groups=groups)
     check_experiments(_only(Experiment, merged.values()), _only(Holdout, merged.values()))
+    sets = {each.name: each for each in _only(FeatureSet, merged.values())}
+    check_features(sets, _only(ModelRecipe, merged.values()), catalog)
     check_uplift(
         _only(UpliftRecipe, merged.values()),
         _only(Experiment, merged.values()),
@@ -209,14 +219,22 @@ def check_together(
         _only(Benefit, merged.values()),
         _only(Holdout, merged.values()),
     )
-    sets = {each.name: each for each in _only(FeatureSet, merged.values())}
-    check_features(sets, _only(ModelRecipe, merged.values()), catalog)
     check_channels(
         _only(Channel, merged.values()),
         _only(Provider, merged.values()),
         _only(Content, merged.values()),
         _only(Touchpoint, merged.values()),
         None if catalog is None else catalog.user_fields,
+    )
+    check_activities(
+        _only(Activity, merged.values()),
+        goals={each.name for each in _only(Goal, merged.values())},
+        groups=groups,
+        benefits={each.name for each in _only(Benefit, merged.values())},
+        touchpoints={each.name for each in _only(Touchpoint, merged.values())},
+        contents={each.name for each in _only(Content, merged.values())},
+        events=None if catalog is None else {name: each.fields for name, each in catalog.events.items()},
+        fields=None if catalog is None else catalog.fields,
     )
     names = set(groups) | {f"stage:{stage}" for stage in Stage}
     Resources(

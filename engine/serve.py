@@ -16,6 +16,7 @@ import polars as pl
 import uvicorn
 from fastapi import FastAPI
 
+from engine.activity_service import ActivityService
 from engine.audience_service import AudienceService
 from engine.catalogs import panel, schema
 from engine.day import population
@@ -26,6 +27,7 @@ from engine.frequency import show as how_often
 from engine.http.app import create_app
 from engine.http.services import Services
 from engine.learning import learning, publish_live
+from engine.monitoring import newest
 from engine.publish import read_plan
 from engine.realtime_service import RealTimeService
 from engine.receipts import ReceiptService
@@ -80,12 +82,15 @@ def services(workspace: Workspace) -> Services:
     audiences = AudienceService(workspace)
     realtime = RealTimeService(workspace, audiences)
     audiences.noted = realtime.note
+    activities = ActivityService(workspace, audiences)
     return Services(
         realtime=realtime,
         estimate=partial(_estimate, workspace),
         member=audiences.answer,
         prepare=audiences.prepare,
         audiences=audiences,
+        activities=activities,
+        workspace=workspace,
         insight=GroupInsight(workspace),
         plan=partial(_plan, workspace),
         explain=partial(_explain, workspace),
@@ -95,6 +100,7 @@ def services(workspace: Workspace) -> Services:
         condition_schema=partial(schema, workspace),
         receipts=ReceiptService(workspace),
         outbox=workspace,
+        watched=partial(newest, workspace),
         token=token.get_secret_value() if token else None,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from importlib import resources
@@ -13,12 +14,14 @@ from engine.day import Progress, population
 from engine.definitions import body, check_together, read_definitions
 from engine.identities import select_as
 from engine.journal_keeping import describe_journals
+from engine.monitoring import standing
 from engine.selecting import select_audience
 from engine.selection_reports import check_tags, tag_states
 from engine.settings import FILE, load_settings
 from engine.wiring import Workspace, open_workspace
 from insight.api import Group, check_catalog, event_range, resolve
 from kernel.clock import parse_instant
+from kernel.definitions import Definition
 from kernel.errors import BadInput, GrowthError, NotFound
 
 
@@ -35,13 +38,19 @@ def init_workspace(root: Path) -> None:
         (root / name).write_text((here / name).read_text(encoding="utf-8"), encoding="utf-8")
 
 
-def apply(workspace: Workspace, path: Path, *, by: str) -> list[tuple[str, str, str]]:
+def apply(workspace: Workspace, path: Path, *, by: str, why: str = "") -> list[tuple[str, str, str]]:
     """Checks every definition, alone and together, then applies all or none."""
-    found = read_definitions(path)
+    return apply_all(workspace, read_definitions(path), by=by, why=why)
+
+
+def apply_all(
+    workspace: Workspace, found: Sequence[Definition], *, by: str, why: str = ""
+) -> list[tuple[str, str, str]]:
+    """(kind, name, `created`, `changed` or `unchanged`) each: all of them, or none."""
     catalog = workspace.catalog if (workspace.root / workspace.settings.catalog).exists() else None
     check_together(found, workspace.store, catalog)
     bodies = [(each.kind, each.name, body(each)) for each in found]
-    return workspace.store.apply(bodies, at=workspace.clock.now(), by=by)
+    return workspace.store.apply(bodies, at=workspace.clock.now(), by=by, why=why)
 
 
 def latest_day(workspace: Workspace) -> date:
@@ -168,6 +177,7 @@ def examine(root: Path) -> list[Finding]:
     look("definitions", definitions)
     look("models", models)
     look("forgetting", forgotten)
+    look("monitoring", lambda: standing(space))
     look("journals", lambda: describe_journals(space))
     for each in tag_states(space):
         found.append(Finding(what=f"tag {each['name']}", well=each["state"] == "good", said=each["state"]))

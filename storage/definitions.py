@@ -1,4 +1,4 @@
-"""What operators defined, every version of it: who, when, what."""
+"""What operators defined, every version of it: who, when, what, and why."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, Engine, Integer, String, Table, UniqueConstraint, func, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    Engine,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    and_,
+    func,
+    select,
+)
 from sqlalchemy.types import DateTime
 
 from kernel.ids import fingerprint
@@ -25,8 +37,13 @@ definition_versions = Table(
     Column("fingerprint", String(16), nullable=False),
     Column("applied_at", DateTime(timezone=True), nullable=False),
     Column("applied_by", String(100), nullable=False),
+    Column("why", Text, nullable=False, server_default=""),
     UniqueConstraint("kind", "name", "version"),
 )
+
+
+#: body of a version that takes a definition out of force
+RETIRED: dict[str, Any] = {"retired": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +53,11 @@ class Stored:
     kind: str
     name: str
     version: int
+    #: `RETIRED` when it is no more
     body: dict[str, Any]
     applied_at: datetime
+    applied_by: str
+    why: str
 
 
 class DefinitionStore:
@@ -47,9 +67,9 @@ class DefinitionStore:
         self._engine = engine
 
     def apply(
-        self, bodies: Sequence[tuple[str, str, dict[str, Any]]], *, at: datetime, by: str
+        self, bodies: Sequence[tuple[str, str, dict[str, Any]]], *, at: datetime, by: str, why: str = ""
     ) -> list[tuple[str, str, str]]:
-        """(kind, name, body) each, all or none. Returns (kind, name, `created` | `changed` | `unchanged`)."""
+        """All (kind, name, body) or none; (kind, name, `created`, `changed`, `unchanged` or `retired`)."""
         outcome = []
         with transaction(self._engine) as connection:
             for kind, name, body in bodies:
@@ -73,9 +93,12 @@ class DefinitionStore:
                         fingerprint=mark,
                         applied_at=at.astimezone(UTC),
                         applied_by=by,
+                        why=why,
                     )
                 )
-                outcome.append((kind, name, "changed" if last else "created"))
+                gone = last is None or last.fingerprint == fingerprint(RETIRED)
+                done = "retired" if body == RETIRED else "created" if gone else "changed"
+                outcome.append((kind, name, done))
         return outcome
 
     def current(self, kind: str | None = None) -> list[Stored]:
@@ -99,13 +122,25 @@ class DefinitionStore:
             query = query.where(definition_versions.c.kind == kind)
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(definition_versions.c.kind, definition_versions.c.name))
-            return [
-                Stored(
-                    kind=row.kind,
-                    name=row.name,
-                    version=row.version,
-                    body=row.body,
-                    applied_at=row.applied_at.replace(tzinfo=row.applied_at.tzinfo or UTC),
-                )
-                for row in rows
-            ]
+            return [stored for row in rows if (stored := _stored(row)).body != RETIRED]
+
+    def history(self, kind: str | None = None, name: str | None = None, *, limit: int = 1000) -> list[Stored]:
+        """Every version of these, the newest first."""
+        c = definition_versions.c
+        mine = and_(*([c.kind == kind] if kind else []), *([c.name == name] if name else []), c.version > 0)
+        query = select(definition_versions).where(mine)
+        newest = query.order_by(c.applied_at.desc(), c.kind, c.name, c.version.desc()).limit(limit)
+        with self._engine.connect() as connection:
+            return [_stored(row) for row in connection.execute(newest)]
+
+
+def _stored(row: Any) -> Stored:
+    return Stored(
+        kind=row.kind,
+        name=row.name,
+        version=row.version,
+        body=row.body,
+        applied_at=row.applied_at.replace(tzinfo=row.applied_at.tzinfo or UTC),
+        applied_by=row.applied_by,
+        why=row.why,
+    )

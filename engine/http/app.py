@@ -15,18 +15,21 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from engine.http import problems
+from engine.http.activity_routes import activity_routes
 from engine.http.audience_routes import add_schemas, audience_routes, member_route
 from engine.http.catalog_routes import catalog_routes
+from engine.http.definition_routes import definition_routes
 from engine.http.dispatch_routes import dispatch_routes
 from engine.http.fast_lane import Laned, Lanes
+from engine.http.frequency_routes import frequency_routes
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
-from engine.http.frequency_routes import frequency_routes
 from engine.http.policy_routes import policy_routes
 from engine.http.realtime_routes import realtime_routes
 from engine.http.receipt_routes import receipt_routes
 from engine.http.routes import group_routes, plan_routes
 from engine.http.services import Services
+from engine.monitoring_metrics import watch
 
 _bearer = HTTPBearer(auto_error=False, description="needed when the server was started with a token")
 
@@ -34,14 +37,19 @@ _bearer = HTTPBearer(auto_error=False, description="needed when the server was s
 def create_app(services: Services) -> FastAPI:
     """The app over these services. Its OpenAPI schema is at /openapi.json; it names no outside address."""
     metrics = Metrics()
-    audiences = services.audiences
+    watch(metrics.registry, services.watched)
+    audiences, activities = services.audiences, services.activities
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(services.realtime.start)
         if audiences is not None:
             audiences.start()
+        if activities is not None:
+            activities.start()
         yield
+        if activities is not None:
+            await run_in_threadpool(activities.close)
         await run_in_threadpool(services.realtime.close)
         if audiences is not None:
             await run_in_threadpool(audiences.close)
@@ -73,6 +81,12 @@ def create_app(services: Services) -> FastAPI:
         app.include_router(receipt_routes(services.receipts), responses=problems.RESPONSES)
     if services.insight is not None:
         routes = insight_routes(services.insight)
+        app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
+    if services.workspace is not None:
+        routes = definition_routes(services.workspace)
+        app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
+    if activities is not None:
+        routes = activity_routes(activities)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if audiences is not None:
         app.include_router(audience_routes(audiences), dependencies=guard, responses=problems.RESPONSES)

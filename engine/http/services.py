@@ -58,12 +58,16 @@ class Services:
     policies: Callable[[], Json] = dict
     #: a frequency by name, or all → how each stands
     frequency: Callable[[str | None], Sequence[Json]] = lambda _: ()
+    #: what was watched of models last, as `growth monitor --json`; None: nothing yet
+    watched: Callable[[], Json | None] = lambda: None
     #: makes a group answerable, however long that takes
     prepare: Callable[[str], object] = lambda _: None
     #: groups, why, and fresh events; absent where nothing is published
     audiences: AudienceService | None = None
     #: bounded programmes; absent where there is no workspace
     activities: ActivityService | None = None
+    #: definitions and their history; absent where there is no workspace
+    workspace: Workspace | None = None
     #: profile, overlap, history and migration
     insight: GroupInsight | None = None
     #: what providers and links tell of touches; absent: nobody may

@@ -48,7 +48,7 @@ def upgrade() -> None:
         sa.Column("end", sa.BigInteger(), nullable=False),
         sa.Column("answers", sa.JSON(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_activity_participants")),
-        sa.UniqueConstraint("name", "user_id", name=op.f("uq_activity_participants_name")),
+        sa.UniqueConstraint("name", "user_id", name=op.f("uq_activity_participants_name_user_id")),
     )
     op.create_index(op.f("ix_activity_participants_user_id"), "activity_participants", ["user_id"])
     op.create_table(
@@ -83,7 +83,7 @@ def upgrade() -> None:
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_activity_rewards")),
-        sa.UniqueConstraint("name", "reward", "user_id", "period", name=op.f("uq_activity_rewards_name")),
+        sa.UniqueConstraint("name", "reward", "user_id", "period", name=op.f("uq_activity_rewards_name_reward_user_id_period")),
     )
     op.create_index(op.f("ix_activity_rewards_user_id"), "activity_rewards", ["user_id"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -11,19 +13,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
-import storage.activities
-import storage.definitions
-import storage.events
-import storage.group_exports
-import storage.group_tables
-import storage.identities
-import storage.ledger_import
-import storage.plans
-import storage.selection_runs
-import storage.tombstones  # noqa: F401 - imported for the tables that they declare
+import storage
 from kernel.errors import Unavailable
 from storage.database import MIGRATIONS, migrate, open_database
 from storage.tables import metadata
+
+for _each in pkgutil.iter_modules(storage.__path__, "storage."):
+    importlib.import_module(_each.name)  # they declare the tables
 
 
 def test_a_new_database_has_every_table_and_migrating_again_changes_nothing(tmp_path: Path) -> None:
