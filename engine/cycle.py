@@ -9,11 +9,12 @@ from typing import Any
 
 from engine.backtest import compare_with_reality, run_backtest, whole_history
 from engine.day import Progress, inputs_of, make_day, train_models
+from engine.monitoring import monitor
 from engine.outbox import enqueue
 from engine.publish import publish, read_plan
 from engine.wiring import Workspace
 from engine.world import plan_instant, read_history
-from kernel.errors import BadInput
+from kernel.errors import BadInput, GrowthError
 from kernel.events import OFFER
 from kernel.learning import ModelVersion
 
@@ -68,6 +69,10 @@ def plan(
     workspace.registry.used(made.models, plan=day.isoformat(), version=version)
     workspace.plans.add(day, inputs, str(target), summary["totals"], workspace.clock.now())
     enqueue(workspace, target)
+    try:
+        monitor(workspace, day, progress, history)
+    except GrowthError as error:  # the plan stands, whatever became of the watching
+        progress(f"not watched: {error}")
     return Made(folder=target, summary=summary, new=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from threading import Event, Lock, Thread
 from time import monotonic, sleep
@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from engine.audience_service import AudienceService
 from engine.consent import Consent
 from engine.day_pacing import DayPacing
+from engine.holdout import held_out_now
 from engine.live import LivePolicy
 from engine.online import open_online
 from engine.people import People
@@ -61,6 +62,8 @@ class _Scene(NamedTuple):
     moments: Mapping[str, Moment]
     #: marks of those who were forgotten
     gone: frozenset[str]
+    #: whether a user is in the global holdout
+    held_out: Callable[[str], bool]
 
 
 class RealTimeService:
@@ -153,6 +156,7 @@ class RealTimeService:
             member=self._is_member,
             allowed=self._consent.allowed,
             forgotten=self._forgotten,
+            held_out=lambda user: self._scene.held_out(user),
         )
         self._outcomes = Outcomes(
             store=self._store,
@@ -182,6 +186,7 @@ class RealTimeService:
             rules=reward_rules(space),
             moments=moments(definitions.of(MomentDefinition)),
             gone=space.tombstones.marks(),
+            held_out=held_out_now(definitions),
         )
         if self._pacing is not None:
             self._pacing.look(definitions.of(BudgetDefinition), self._scene.prices)

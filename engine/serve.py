@@ -28,6 +28,7 @@ from engine.http.app import create_app
 from engine.http.services import Services
 from engine.learning import learning, publish_live
 from engine.monitoring import newest
+from engine.monitoring import newest
 from engine.publish import read_plan
 from engine.realtime_service import RealTimeService
 from engine.receipts import ReceiptService
@@ -100,6 +101,7 @@ def services(workspace: Workspace) -> Services:
         condition_schema=partial(schema, workspace),
         receipts=ReceiptService(workspace),
         outbox=workspace,
+        watched=partial(newest, workspace),
         watched=partial(newest, workspace),
         token=token.get_secret_value() if token else None,
     )

@@ -44,7 +44,8 @@ class Decider:
     price is dropped, and so is one whose resource has no price: it is in no budget. One that is free and
     claims no value stays: showing it can only teach. `member`: whether a group has a user; raises when it
     cannot tell, and then a moment that is for groups answers its default, degraded. `forgotten`: whether a
-    user is not to be known here.
+    user is not to be known here. `held_out`: whether a user gets every moment's default, so that what the
+    others get can be measured; it is in the journal as any other decision.
 
     In an outage: the moment's default with `degraded`. When it is the store that is down, that answer is in
     the journal and not under its key: ask again. When it is the journal, it is nowhere, and its outcomes will
@@ -69,6 +70,7 @@ class Decider:
         allowed: Allowed | None = None,
         member: Callable[[str, str], bool] | None = None,
         forgotten: Callable[[str], bool] = lambda _: False,
+        held_out: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._policy, self._store, self._journal, self._ids = policy, store, journal, ids
         self._clock, self._seed = clock, seed
@@ -76,6 +78,7 @@ class Decider:
         self._rooms, self._entities = rooms, entities
         self._spend, self._give_back = spend, give_back
         self._allowed, self._forgotten, self._member = allowed, forgotten, member
+        self._held_out = held_out
 
     def decide(self, request: DecisionRequest) -> Answer:
         """What to show now. Raises BadInput for a moment that nobody knows, a call without any action, and
@@ -112,6 +115,8 @@ class Decider:
                 raise _store_down(error) from error
             if standing is not None:
                 return stands(standing, request)
+            if self._held_out(user):
+                raise Nothing("this user is held out, so that effects can be measured", degraded=False)
             if moment.groups:
                 self._check_groups(user, moment.groups)
             if session is not None or recent:

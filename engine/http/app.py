@@ -30,6 +30,7 @@ from engine.http.receipt_routes import receipt_routes
 from engine.http.routes import group_routes, plan_routes
 from engine.http.services import Services
 from engine.monitoring_metrics import watch
+from engine.monitoring_metrics import watch
 
 _bearer = HTTPBearer(auto_error=False, description="needed when the server was started with a token")
 
@@ -37,6 +38,7 @@ _bearer = HTTPBearer(auto_error=False, description="needed when the server was s
 def create_app(services: Services) -> FastAPI:
     """The app over these services. Its OpenAPI schema is at /openapi.json; it names no outside address."""
     metrics = Metrics()
+    watch(metrics.registry, services.watched)
     watch(metrics.registry, services.watched)
     audiences, activities = services.audiences, services.activities
 

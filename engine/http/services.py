@@ -60,6 +60,8 @@ class Services:
     frequency: Callable[[str | None], Sequence[Json]] = lambda _: ()
     #: what was watched of models last, as `growth monitor --json`; None: nothing yet
     watched: Callable[[], Json | None] = lambda: None
+    #: what was watched of models last, as `growth monitor --json`; None: nothing yet
+    watched: Callable[[], Json | None] = lambda: None
     #: makes a group answerable, however long that takes
     prepare: Callable[[str], object] = lambda _: None
     #: groups, why, and fresh events; absent where nothing is published
