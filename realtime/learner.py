@@ -88,6 +88,8 @@ class JournalLearner:
         #: places of earlier publications, oldest first: an outcome is looked for from the newest of them
         #: that is older than clocks differ
         self._earlier: deque[tuple[int, dict[str, Position]]] = deque([(told.get("listened", 0), listen)])
+        if kept is not None:
+            self._earlier.append((self.learned.until, _first(places)))
 
     def step(self, limit: int = 10_000) -> int:
         """Learns from the decisions that are final now, at most so many; how many there were."""
@@ -118,11 +120,7 @@ class JournalLearner:
     def publish(self) -> int:
         """The policy and its place in the journals, in one piece, for good; its number."""
         until, places = self.learned.until, self._join.places
-        writers = {writer for each in places.values() for writer in each}
-        first = {
-            writer: min(each.get(writer, START) for each in places.values() if each) for writer in writers
-        }
-        self._earlier.append((until, first))
+        self._earlier.append((until, _first(places)))
         while len(self._earlier) > 1 and self._earlier[1][0] < until - _SKEW:
             self._earlier.popleft()
         listened, listen = self._earlier[0]
@@ -161,6 +159,12 @@ def _opened(raw: bytes) -> tuple[dict[str, Any], bytes]:
         raise Unavailable("the learner's snapshot is damaged")
     told, state = body.split(b"\n", 1)
     return json.loads(told), state
+
+
+def _first(places: Mapping[str, Mapping[str, Position]]) -> dict[str, Position]:
+    """Of each writer, the place of the moment that is furthest behind."""
+    writers = {writer for each in places.values() for writer in each}
+    return {writer: min(each.get(writer, START) for each in places.values() if each) for writer in writers}
 
 
 def _position(raw: Any) -> Position:
