@@ -117,11 +117,12 @@ def fit_all(workspace: Workspace, day: date, name: str | None = None) -> list[di
 def show(workspace: Workspace, name: str | None = None) -> list[dict[str, Any]]:
     """How each frequency stands: its newest fit, the curves, and the price of a touch now, moved by what was
     spent of the day's budget so far. A frequency that was never fitted is told with `as_of` null."""
-    found = []
+    found: list[dict[str, Any]] = []
     for definition in _named(workspace, name):
         newest = _newest(workspace, definition.name, None)
         if newest is None:
-            found.append({"name": definition.name, "as_of": None, "hint": "run: growth frequency fit"})
+            nothing = {"name": definition.name, "as_of": None, "hint": "run: growth frequency fit"}
+            found.append(nothing)
             continue
         try:
             summary = json.loads((newest / _SUMMARY).read_text(encoding="utf-8"))
@@ -130,6 +131,18 @@ def show(workspace: Workspace, name: str | None = None) -> list[dict[str, Any]]:
             raise BadInput(f"cannot be read: {error}", where=str(newest), field="frequency") from None
         found.append({**summary, **_now(workspace, definition, summary), "curves": curves.to_dicts()})
     return found
+
+
+def standing_users(workspace: Workspace, name: str) -> pl.DataFrame:
+    """user, segment, k, …, target: of the newest fit. Raises BadInput when it was never fitted."""
+    _named(workspace, name)
+    newest = _newest(workspace, name, None)
+    if newest is None:
+        raise BadInput("was not fitted yet; run: growth frequency fit", field="frequency", value=name)
+    try:
+        return pl.read_parquet(newest / _DECISIONS)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise BadInput(f"cannot be read: {error}", where=str(newest), field="frequency") from None
 
 
 def _now(workspace: Workspace, definition: Frequency, summary: dict[str, Any]) -> dict[str, Any]:

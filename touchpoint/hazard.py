@@ -32,6 +32,8 @@ _BEGUN, _LEAST, _MOST = 0.3, 1e-3, 4.0
 _PRIOR = (0.25, 0.25, 0.01, 0.25)
 _ROUNDS, _NEWTON, _CLOSE = 25, 3, 1e-3
 HALF_LIVES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+#: octaves by which neighbours differ
+_NEARER, _NEAR = (0.5, 0.25, 0.125), (0.125,)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,18 +113,22 @@ class Hazards:
 def fit_hazards(
     counts: Counts, *, half_lives: Sequence[float] = HALF_LIVES, start: Hazards | None = None
 ) -> Hazards:
-    """The posterior from counts. `start`, an earlier posterior of as many segments and k, saves time: then
-    only its half-life and the neighbours of it are tried. Raises BadInput for counts that are none."""
+    """The posterior from counts, at the half-life of most evidence: the best of `half_lives`, then looked
+    for more closely around it. One alone is taken as it is. `start`, an earlier posterior of as many
+    segments and k, saves time: then only the neighbours of its half-life are tried. Raises BadInput for
+    counts that are none."""
     if not counts.at_risk.any():
         raise BadInput("nobody was ever at risk", field="counts")
-    tried: dict[float, Hazards] = {}
-    order = list(half_lives)
-    if start is not None and start.half_life in order and start.mean.shape[0] == counts.at_risk.shape[0]:
-        place = order.index(start.half_life)
-        order = order[max(0, place - 1) : place + 2]
-    for half_life in order:
-        tried[half_life] = _fit(counts, half_life, start)
-    return max(tried.values(), key=lambda each: each.evidence)
+    if start is not None and start.mean.shape[0] == counts.at_risk.shape[0]:
+        best, steps = _fit(counts, start.half_life, start), _NEAR
+    else:
+        best = max((_fit(counts, each, start) for each in half_lives), key=lambda each: each.evidence)
+        steps = _NEARER
+    if len(half_lives) > 1:
+        for step in steps:
+            around = (_fit(counts, best.half_life * 2.0**each, best) for each in (-step, step))
+            best = max((best, *around), key=lambda each: each.evidence)
+    return best
 
 
 def _fading(r: Floats, half_life: float) -> Floats:

@@ -11,10 +11,10 @@ import math
 
 from kernel.errors import BadInput
 
-#: how many times dearer a touch is when a tenth of the budget was spent too early
-_DEARER = 2.0
+#: a touch is twice as dear when this part of the budget was spent too early
+_DOUBLES = 0.025
 #: the price moves between these parts and multiples of the one that was planned
-_FARTHEST = 32.0
+_FARTHEST = 4096.0
 
 
 def price_now(planned: float, *, spent: float, share: float, budget: float) -> float:
@@ -29,4 +29,4 @@ def price_now(planned: float, *, spent: float, share: float, budget: float) -> f
         return math.inf
     ahead = (spent - share * budget) / budget
     reach = math.log(_FARTHEST)
-    return planned * math.exp(min(reach, max(-reach, ahead * math.log(_DEARER) * 10)))
+    return planned * math.exp(min(reach, max(-reach, ahead * math.log(2.0) / _DOUBLES)))
