@@ -18,7 +18,7 @@ from kernel.delivery import OutboxTask, OutboxTouch, Rate, Settled, TaskState, T
 from kernel.errors import NotFound, Stale
 from storage.database import chunks, reading, writing
 from storage.outbox_leases import Dispatchers, Lease, give_tokens_back, lease
-from storage.outbox_load import WHAT, Loaded, load_run
+from storage.outbox_load import WHAT, Loaded, call_off_cancelled, load_run
 from storage.outbox_rows import CONFIRM, NOTHING, OWED, QUEUED, RELEASE, task_of, tasks, touches
 
 #: rows that one statement calls off, so that others can write between
@@ -145,6 +145,9 @@ class SqlOutbox:
         ]
         with self._writing() as connection:
             connection.execute(statement, rows)
+            back = [each.number for each in results if each.state is TouchState.QUEUED]
+            for some in chunks(back):
+                call_off_cancelled(connection, touches.c.number.in_(some), now_us)
             if parts is not None:
                 mine = select(touches.c.task_number).where(touches.c.number == results[0].number)
                 connection.execute(

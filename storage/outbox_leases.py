@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, and_, case, delete, func, select, upd
 from kernel.delivery import OutboxTask, OutboxTouch, Rate, TaskState, TouchState
 from kernel.errors import Stale
 from storage.database import chunks, writing
+from storage.outbox_load import call_off_cancelled
 from storage.outbox_rows import LEASED, QUEUED, dispatchers, rates, task_of, tasks, touch_of, touches, upsert
 
 _WHAT = "the outbox"
@@ -95,6 +96,8 @@ class Dispatchers:
         return True
 
     def _bury(self, connection: Connection, owner: str, now_us: int) -> None:
+        held = select(touches.c.number).where(LEASED, touches.c.owner == owner)
+        mine = connection.execute(held).scalars().all()
         handing = touches.c.state == str(TouchState.HANDING)
         doubt = "the dispatcher ended while it handed this over; it may have arrived"
         connection.execute(
@@ -110,6 +113,8 @@ class Dispatchers:
                 changed_us=now_us,
             )
         )
+        for some in chunks(mine):
+            call_off_cancelled(connection, touches.c.number.in_(some), now_us)
         connection.execute(delete(dispatchers).where(dispatchers.c.owner == owner))
         self._file(owner).unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, Engine, and_, case, func, select, update
 from sqlalchemy.exc import IntegrityError
@@ -11,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from kernel.delivery import OutboxTask, OutboxTouch, TaskState, TouchState
 from kernel.errors import BadInput
 from storage.database import writing
-from storage.outbox_rows import NOTHING, RELEASE, REPLANNED, tasks, touches, upsert
+from storage.outbox_rows import NOTHING, QUEUED, RELEASE, REPLANNED, tasks, touches, upsert
 
 #: touches in one transaction: a second at most, so that others can write between
 PIECE = 20_000
@@ -164,10 +165,16 @@ def _drop(connection: Connection, run: str, version: int, now_us: int) -> int:
             changed_us=now_us,
         )
     ).rowcount
-    dead = select(tasks.c.number).where(tasks.c.run == run, tasks.c.state == str(TaskState.CANCELLED))
+    call_off_cancelled(connection, touches.c.task_number.in_(mine), now_us)
+    return int(gone)
+
+
+def call_off_cancelled(connection: Connection, which: Any, now_us: int) -> None:
+    """Of these touches, those that wait in a task that was cancelled meanwhile."""
+    dead = select(tasks.c.number).where(tasks.c.state == str(TaskState.CANCELLED))
     connection.execute(
         update(touches)
-        .where(touches.c.task_number.in_(dead), touches.c.state == str(TouchState.QUEUED))
+        .where(which, QUEUED, touches.c.task_number.in_(dead))
         .values(
             state=str(TouchState.CANCELLED),
             rule="cancelled",
@@ -176,4 +183,3 @@ def _drop(connection: Connection, run: str, version: int, now_us: int) -> int:
             changed_us=now_us,
         )
     )
-    return int(gone)

@@ -125,6 +125,8 @@ def variables(content: Content, part: str) -> Iterator[tuple[str, int]]:
         for name in loop.find_all(nodes.Name)
         if name.ctx == "store"
     }
+    if tree.find(nodes.For) is not None:
+        local.add("loop")
     parts: list[nodes.Getattr | nodes.Getitem] = [
         *tree.find_all(nodes.Getattr),
         *tree.find_all(nodes.Getitem),

@@ -22,6 +22,8 @@ from touchpoint.channels.message import ACCEPTED, Answer, Handed, Message
 SIGNATURE, TIMESTAMP, KEY = "growth-signature", "growth-timestamp", "idempotency-key"
 #: answers after which the same may work later
 _LATER = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+#: answers that speak of the receiver as a whole
+_DOWN = frozenset({429, 502, 503, 504})
 #: answers that say something about the address of the webhook or our key, and nothing about the message
 _MISPLACED = frozenset({301, 302, 303, 307, 308, 401, 403, 404, 405, 410})
 
@@ -102,8 +104,8 @@ def _judged(answer: httpx.Response) -> Handed:
     reason = f"the webhook answered {code}: {answer.text[:200]}"
     if code in _LATER or code >= 500:
         after = retry_after(answer.headers, time.time())
-        down = code in (429, 503) or code >= 500
-        return Handed(answer=Answer.RETRIABLE, reason=reason, after=after, down=down)
+        # an error of 500 may be this message's own fault, and must not hold up the others
+        return Handed(answer=Answer.RETRIABLE, reason=reason, after=after, down=code in _DOWN)
     if code in _MISPLACED:
         return Handed(answer=Answer.RETRIABLE, reason=f"{reason} (see url and secret)", down=True)
     return Handed(answer=Answer.ACT_ON_IT, reason=reason)

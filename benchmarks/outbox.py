@@ -1,0 +1,170 @@
+"""The outbox under kills: every recipient exactly one accepted touch; and how fast, beside bare HTTPX.
+
+A receiver in a process of its own counts touches by their keys. `growth deliver` works in another and is
+killed (SIGKILL) again and again while it does; what it left is taken up by the next. Then it works through
+as many touches without a kill, one touch a request, beside HTTPX alone with as many connections, which posts
+bodies that lie ready and keeps nothing; and once more with a hundred touches in a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.case import Case, Line
+from benchmarks.outbox_world import SECRET, counted, make, receiver
+
+#: kills on the way, connections, touches in a request of the batched run
+KILLS, CONNECTIONS, BATCH = 20, 8, 100
+_ROOT = Path(__file__).parents[1]
+#: touches of the runs that are timed, at most: one by one takes about a millisecond each
+_TIMED = 30_000
+_CHILD = """
+import sys
+from pathlib import Path
+from engine.dispatching import deliver
+from engine.wiring import open_workspace
+print(deliver(open_workspace(Path(sys.argv[1])), until_empty=True, say=lambda _: None).accepted)
+"""
+
+
+def run(size: int, seed: int, seconds: float) -> list[Line]:
+    """`seconds` is not used: the work has an end."""
+    os.environ[SECRET] = "sesame"
+    with tempfile.TemporaryDirectory(prefix="outbox") as folder:
+        killed = _killed(Path(folder) / "killed", size, seed)
+        timed = min(size, _TIMED)
+        ours, accepted = _timed(Path(folder) / "single", timed, 1)
+        many, _ = _timed(Path(folder) / "many", timed, BATCH)
+        bare = _bare(timed)
+    rate = {"ours": timed / ours, "many": timed / many, "bare": timed / bare}
+    return [
+        Line(
+            size=timed, who="ours", ratio=1.0, times=1.0, seconds=ours,
+            notes={"touches a second": round(rate["ours"]), "accepted": accepted},
+        ),
+        Line(
+            size=timed, who="HTTPX alone", ratio=rate["bare"] / rate["ours"], times=bare / ours, seconds=bare,
+            notes={"touches a second": round(rate["bare"])},
+        ),
+        Line(
+            size=timed, who=f"ours, {BATCH} a request", ratio=rate["many"] / rate["ours"], times=many / ours,
+            seconds=many, notes={"touches a second": round(rate["many"])},
+        ),
+        Line(
+            size=size, who=f"ours, {BATCH} a request, killed", ratio=None, times=killed["seconds"] / ours,
+            seconds=killed["seconds"],
+            notes={
+                "touches a second": round(size / killed["seconds"]), "accepted": killed["states"],
+                "kills": killed["kills"], "recipients reached": killed["accepted"],
+                "repeats dropped by key": killed["repeats"],
+                "in no or two states": size - killed["accepted"],
+            },
+        ),
+    ]  # fmt: skip
+
+
+def _killed(root: Path, size: int, seed: int) -> dict[str, Any]:
+    """Killed at `KILLS` points of its progress, at a random instant after each."""
+    chance = random.Random(seed)  # noqa: S311  a benchmark's
+    with receiver() as url:
+        space = _enqueued(root, size, url, BATCH)
+        kills, begun, child = 0, time.perf_counter(), _child(root)
+        while child.poll() is None:
+            if kills < KILLS and counted(url)["accepted"] >= size * (kills + 0.5) / (KILLS + 1):
+                time.sleep(chance.uniform(0.0, 0.1))
+                os.kill(child.pid, signal.SIGKILL)
+                child.wait()
+                kills += 1
+                child = _child(root)
+            time.sleep(0.005)
+        took, found = time.perf_counter() - begun, counted(url)
+        states: dict[str, int] = {}
+        for task in space.outbox.tasks():
+            for state, count in task["touches"].items():
+                states[state] = states.get(state, 0) + count
+        _close(space)
+    return {**found, "kills": kills, "seconds": took, "states": states.get("accepted", 0)}
+
+
+def _timed(root: Path, size: int, batch: int) -> tuple[float, int]:
+    """Seconds from the first touch that the receiver has to the last, and how many were accepted."""
+    with receiver() as url:
+        space = _enqueued(root, size, url, batch)
+        child, begun = _child(root), None
+        while child.poll() is None:
+            got = counted(url)["accepted"]
+            if begun is None and got:
+                begun, first = time.perf_counter(), got
+            if got >= size:
+                break
+            time.sleep(0.002)
+        took = time.perf_counter() - (begun or time.perf_counter())
+        child.wait()
+        states = [task["touches"].get("accepted", 0) for task in space.outbox.tasks()]
+        _close(space)
+        assert sum(states) == counted(url)["accepted"] == size
+    return max(took, 1e-6) * size / max(size - first, 1), sum(states)
+
+
+def _bare(size: int) -> float:
+    """HTTPX, as many connections, bodies that lie ready."""
+    with receiver() as url:
+        return asyncio.run(_posted(url, size))
+
+
+async def _posted(url: str, size: int) -> float:
+    import httpx
+
+    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
+    body = json.dumps({"touch_id": "0" * 16, "user_id": "u123456", "text": "Ten off " * 20}).encode()
+    numbers = iter(range(size))
+    async with httpx.AsyncClient(limits=limits) as client:
+
+        async def post() -> None:
+            for number in numbers:
+                headers = {"content-type": "application/json", "idempotency-key": f"{number:016d}"}
+                answer = await client.post(url, content=body, headers=headers)
+                assert answer.status_code == 200
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(post() for _ in range(CONNECTIONS)))
+        return time.perf_counter() - begun
+
+
+def _enqueued(root: Path, size: int, url: str, batch: int) -> Any:
+    from engine.outbox import enqueue
+
+    space = make(root, size, url, batch=batch, connections=CONNECTIONS)
+    enqueue(space, root / "plan")
+    return space
+
+
+def _close(space: Any) -> None:
+    space.ledger.close()
+    space.database.dispose()
+
+
+def _child(root: Path) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", _CHILD, str(root)]
+    return subprocess.Popen(words, cwd=_ROOT, stdout=subprocess.DEVNULL, text=True)
+
+
+CASE = Case(
+    about="A plan's touches to a webhook on loopback: killed 20 times on the way, every recipient has "
+    "exactly one accepted touch; and touches a second beside the bare HTTP client with as many connections.",
+    measure="touches a second",
+    sizes=(1_000_000,),
+    smoke=400,
+    run=run,
+    packages=("httpx", "sqlalchemy"),
+)
