@@ -26,8 +26,8 @@ from benchmarks.frequency_world import (
     market,
 )
 from touchpoint.exposure_states import RECENCY
-from touchpoint.frequency_control import DRAWN_RATE, choose, follow
-from touchpoint.frequency_curves import Curves, learn_curves, value_states
+from touchpoint.frequency_control import DRAWN_RATE, choose, first_then, follow
+from touchpoint.frequency_curves import CURIOUS, DRAWN, Curves, learn_curves, value_states
 from touchpoint.frequency_value import Values, evaluate, targets, tiring_states
 from touchpoint.hazard import Counts
 from touchpoint.pacing import price_now
@@ -51,6 +51,9 @@ class Steered:
     values: Values | None = None
     day: int = -1
     ceiling: float = 0.0
+    #: users who looked in today so far, and the part of users who did yesterday
+    came: int = 0
+    comes: float = 1.0
     drawn: Truths = field(init=False)
     target: Floats = field(init=False)
     #: the randomised part's coins of the day
@@ -79,18 +82,24 @@ class Steered:
 
     def gains(self, people: People) -> Floats:
         assert self.values is not None
+        return self.looked_up(self.values, people)
+
+    def looked_up(self, values: Values, people: People) -> Floats:
         r = np.where(people.k > 0, np.minimum(people.r, RECENCY - 1), RECENCY - 1)
-        return self.values.gain[people.segment, people.k, r, people.n]
+        return np.asarray(values.gain[people.segment, people.k, r, people.n], float)
 
     def clearing(self, people: People) -> float:
         gains = self.gains(people)[people.there & ~self.drawn]
-        return choose(gains, np.zeros(len(gains), bool), budget=min(self.budget, len(gains))).ceiling
+        expected = round(self.budget / self.comes)  # of those, so many as the budget are thought to look in
+        return choose(gains, np.zeros(len(gains), bool), budget=min(expected, len(gains))).ceiling
 
     def __call__(self, day: int, slot: int, present: Truths, people: People, left: int) -> Truths:
         if day != self.day:
             if self.day >= 0:
                 self.price = follow(self.price, self.ceiling)
+                self.comes, self.came = max(self.came / max(int(people.there.sum()), 1), 0.01), 0
             self.begin(day, people)
+        self.came += int(present.sum())
         price = price_now(
             self.ceiling, spent=self.budget - left, share=(slot + 1) / SLOTS, budget=self.budget
         )
@@ -118,6 +127,8 @@ class Learning(Steered):
 
     seed: int = 0
     curves: Curves | None = None
+    #: by a wider draw, on days on which the budget is not used up
+    curious: Values | None = None
     outcomes: Counts = field(init=False)
     leaves: Counts = field(init=False)
 
@@ -139,14 +150,34 @@ class Learning(Steered):
         if self.curves is None:
             self.learn()
         assert self.curves is not None
+        return self.believed(DRAWN)
+
+    def believed(self, drawn: float) -> Values:
+        assert self.curves is not None
         rng = np.random.default_rng([self.seed, max(self.day, 0) // TERM])
-        return value_states(self.curves, WORTH, self.price, rng=rng, start=self.worth)
+        return value_states(self.curves, WORTH, self.price, rng=rng, start=self.worth, drawn=drawn)
+
+    def begin(self, day: int, people: People) -> None:
+        self.curious = None
+        super().begin(day, people)
+        if self.ceiling == 0:
+            self.curious = self.believed(CURIOUS)
+
+    def gains(self, people: People) -> Floats:
+        found = super().gains(people)
+        if self.curious is None:
+            return found
+        return first_then(found, self.looked_up(self.curious, people))
 
     def learn(self) -> None:
         names = tuple(f"segment {place}" for place in range(SEGMENTS))
         self.curves = learn_curves(names, self.outcomes, self.leaves, start=self.curves)
 
     def watch(self, day: int, people: People, touched: Truths, won: Truths, left: Truths) -> None:
+        self.count(people, touched, won, left)
+        self.learn()
+
+    def count(self, people: People, touched: Truths, won: Truths, left: Truths) -> None:
         at, drawn = people.there & ~left, self.drawn.astype(int)
         place = (
             people.segment,
@@ -160,7 +191,6 @@ class Learning(Steered):
         tiring = (people.segment, drawn, n, np.zeros_like(n))
         _count(self.leaves.at_risk, tiring, touched)
         _count(self.leaves.events, tiring, left)
-        self.learn()
 
 
 def _count(counts: Floats, place: tuple[Ints, ...], who: Truths) -> None:

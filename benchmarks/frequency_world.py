@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Truths = NDArray[np.bool_]
 
-DAYS, SLOTS, SEGMENTS = 60, 8, 24
+DAYS, SLOTS, SEGMENTS = 60, 8, 16
 #: touches that there are for a user
 EACH = 3.0
 WORTH = Worth(value=10.0, kept=30.0, at_most=15, window=30, tires=7, rest=DAYS, horizon=30)
@@ -45,14 +45,14 @@ def market(seed: int) -> Market:
     hazards, leaves = [], []
     counts = np.arange(tiring_states(WORTH) + 1)
     for kind in kinds:
-        level = np.log({"sure": 0.0012, "immune": 0.0001}.get(kind, 0.0004)) + rng.normal(0, 0.25)
+        level = np.log({"sure": 0.001, "immune": 0.00006}.get(kind, 0.0003)) + rng.normal(0, 0.25)
         size = rng.uniform(0.85, 1.15)
         rise = {
             "immune": 0.0 * ks,
             "sure": 0.0 * ks,
-            "concave": 3.4 * size * (1 - np.exp(-ks / 1.5)),
-            "annoyed": 3.4 * size * (1 - np.exp(-ks / 1.0)),
-            "inverted U": 4.6 * size * (np.exp(-(((ks - 6.5) / 2.6) ** 2)) - np.exp(-((6.5 / 2.6) ** 2))),
+            "concave": 3.7 * size * (1 - np.exp(-ks / 2.0)),
+            "annoyed": 3.6 * size * (1 - np.exp(-ks / 1.5)),
+            "inverted U": 4.9 * size * (np.exp(-(((ks - 6.5) / 2.6) ** 2)) - np.exp(-((6.5 / 2.6) ** 2))),
         }[kind]
         fades = 2.0 ** (-days / (3.0 * rng.uniform(0.85, 1.15)))
         hazards.append(np.minimum(np.exp(level + rise[:, None] * fades), 0.9))
