@@ -41,7 +41,8 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
     """`seconds` is not used: the work has an end."""
     os.environ[SECRET] = "sesame"
     with tempfile.TemporaryDirectory(prefix="outbox") as folder:
-        killed = _killed(Path(folder) / "killed", size, seed)
+        kills = max(2, min(KILLS, size // 5_000))
+        killed = run_killed(Path(folder) / "killed", size, seed, kills=kills, batch=BATCH)
         timed = min(size, _TIMED)
         ours, accepted = _timed(Path(folder) / "single", timed, 1)
         many, _ = _timed(Path(folder) / "many", timed, BATCH)
@@ -73,18 +74,19 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
     ]  # fmt: skip
 
 
-def _killed(root: Path, size: int, seed: int) -> dict[str, Any]:
-    """Killed at `KILLS` points of its progress, at a random instant after each."""
+def run_killed(root: Path, size: int, seed: int, *, kills: int, batch: int) -> dict[str, Any]:
+    """Killed at so many points of its progress, at a random instant after each: what the receiver counted, and
+    `states`: touches that the outbox calls accepted."""
     chance = random.Random(seed)  # noqa: S311  a benchmark's
     with receiver() as url:
-        space = _enqueued(root, size, url, BATCH)
-        kills, begun, child = 0, time.perf_counter(), _child(root)
+        space = _enqueued(root, size, url, batch)
+        done, begun, child = 0, time.perf_counter(), _child(root)
         while child.poll() is None:
-            if kills < KILLS and counted(url)["accepted"] >= size * (kills + 0.5) / (KILLS + 1):
+            if done < kills and counted(url)["accepted"] >= size * (done + 0.5) / (kills + 1):
                 time.sleep(chance.uniform(0.0, 0.1))
                 os.kill(child.pid, signal.SIGKILL)
                 child.wait()
-                kills += 1
+                done += 1
                 child = _child(root)
             time.sleep(0.005)
         took, found = time.perf_counter() - begun, counted(url)
@@ -93,7 +95,7 @@ def _killed(root: Path, size: int, seed: int) -> dict[str, Any]:
             for state, count in task["touches"].items():
                 states[state] = states.get(state, 0) + count
         _close(space)
-    return {**found, "kills": kills, "seconds": took, "states": states.get("accepted", 0)}
+    return {**found, "kills": done, "seconds": took, "states": states.get("accepted", 0)}
 
 
 def _timed(root: Path, size: int, batch: int) -> tuple[float, int]:
