@@ -75,7 +75,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
 
 
 def run_killed(root: Path, size: int, seed: int, *, kills: int, batch: int) -> dict[str, Any]:
-    """Killed at so many points of its progress, at a random instant after each: what the receiver counted, and
+    """Killed at so many points of its progress, a random instant after each. What the receiver counted, and
     `states`: touches that the outbox calls accepted."""
     chance = random.Random(seed)  # noqa: S311  a benchmark's
     with receiver() as url:

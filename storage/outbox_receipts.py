@@ -129,6 +129,15 @@ class Receipts:
             said = f"{reason} on {instant(now_us):%Y-%m-%d}"
             return self._outbox.cancel_user(connection, user, channel or None, said, now_us)
 
+    def carry_over(self, of: Sequence[str], to: Sequence[str], now_us: int) -> None:
+        """What suppresses these marks suppresses those too."""
+        held = self._suppressions.binding(of)
+        with writing(self._engine, _WHAT) as connection:
+            for entries in held.values():
+                for channel, reason in entries:
+                    for mark in to:
+                        self._suppressions.add(connection, mark, channel, reason, now_us, "forgotten")
+
     def counts(self, run: str | None = None) -> dict[str, dict[str, int]]:
         """Channel → kind → touches of which it was told at least once."""
         told = func.count(receipts.c.touch_id.distinct())
