@@ -15,6 +15,7 @@ from typing import Any
 
 from pyroaring import BitMap
 
+from engine.dispatch_forgetting import forget_addresses, providers_told
 from engine.identities import merges_of
 from engine.online import open_store
 from engine.wiring import Workspace
@@ -91,6 +92,8 @@ def forget_user(
     progress("journals")
     _forget_decisions(workspace, person, found)
     progress("databases")
+    if not dry_run:
+        forget_addresses(workspace, found.users)
     _forget_rows(workspace, person, databases, found)
     if not dry_run:
         progress("bitmaps and dictionary")
@@ -282,6 +285,7 @@ def _beyond(workspace: Workspace) -> list[str]:
     others = [] if workspace.database.dialect.name == "sqlite" else ["the database's own archives of its log"]
     return [
         *_exports(workspace)[1],
+        *providers_told(workspace),
         *(f"{each}: to be deleted by its owner; until then she is refused here" for each in sources),
         *(f"{each}: beyond this engine" for each in (*others, "files that were copied away", "backups")),
     ]
