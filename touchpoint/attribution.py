@@ -62,8 +62,8 @@ def attribute(
         both = both.with_columns(pl.col("conversions", "value").fill_null(0.0))
         settled = both.with_columns(
             pl.lit(rule).alias("rule"),
-            pl.Series("conversions", _settled(both["conversions"].to_list(), sums[0])),
-            pl.Series("value", _settled(both["value"].to_list(), sums[1])),
+            pl.Series("conversions", _settled(both["conversions"].to_list(), sums[0]), dtype=pl.Float64),
+            pl.Series("value", _settled(both["value"].to_list(), sums[1]), dtype=pl.Float64),
         )
         parts.append(settled.sort(["conversions", "channel"], descending=[True, False]))
     whole = pl.concat(parts)

@@ -60,6 +60,8 @@ def check_paths(frame: pl.DataFrame, where: str = "paths") -> pl.DataFrame:
         if column not in frame.columns:
             raise BadInput("is a column that is missing", where=where, field=column)
     frame = frame.select(list(PATHS)).with_row_index("row", 1)
+    if frame.is_empty():
+        return frame.select(pl.col(name).cast(kind) for name, kind in PATHS.items())
     for column in ("conversions", "nulls", "value"):
         if not (frame.schema[column].is_numeric() or frame.schema[column] == pl.Null):
             raise BadInput("is not a number", where=where, field=column, value=str(frame.schema[column]))
