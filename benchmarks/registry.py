@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from benchmarks import (
     allocation,
+    attribution,
     audience_spark,
     audiences,
     cells,
     decide,
     files,
+    frequency,
     fresh,
     gap,
     leaderboard,
@@ -36,11 +38,13 @@ from benchmarks.case import Case
 
 CASES: dict[str, Case] = {
     "allocation": allocation.CASE,
+    "attribution": attribution.CASE,
     "audience_spark": audience_spark.CASE,
     "audiences": audiences.CASE,
     "cells": cells.CASE,
     "decide": decide.CASE,
     "files": files.CASE,
+    "frequency": frequency.CASE,
     "fresh": fresh.CASE,
     "gap": gap.CASE,
     "leaderboard": leaderboard.CASE,
