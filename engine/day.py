@@ -12,6 +12,7 @@ from pyroaring import BitMap
 
 from conflict.api import allocate, verify
 from engine.cells import Moved, earlier_cells, lay_out_cells, moved
+from engine.coupon_touches import with_codes
 from engine.definitions import Definitions
 from engine.effects import PlanEffects, plan_effects, train_effects, versions_used
 from engine.frequency import frequency_inputs, steering
@@ -315,4 +316,4 @@ def _touches(
     broken = check(None, entities)
     if broken:
         raise GrowthError(f"a touch breaks a promise: {broken[0]}")
-    return planned
+    return with_codes(workspace, planned, resources.benefits, day)

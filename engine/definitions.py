@@ -13,6 +13,7 @@ from insight.api import (
     Catalog,
     Group,
     Tag,
+    check_belonging,
     check_condition,
     check_tags_and_needs,
     in_order,
@@ -30,7 +31,16 @@ from planner.api import Activity, Resources, check_activities
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
-from touchpoint.api import Channel, Frequency, Provider, check_channels, check_frequencies
+from touchpoint.api import (
+    Channel,
+    CouponPool,
+    Frequency,
+    Provider,
+    check_caps,
+    check_channels,
+    check_frequencies,
+    check_pools,
+)
 
 #: kind → model, in the order in which `export` writes them
 KINDS: dict[str, type[Definition]] = {
@@ -45,6 +55,7 @@ KINDS: dict[str, type[Definition]] = {
     "content": Content,
     "limits": DailyLimits,
     "cap": Cap,
+    "coupon_pool": CouponPool,
     "quiet_hours": QuietHours,
     "frequency": Frequency,
     "provider": Provider,
@@ -236,6 +247,11 @@ def check_together(
         events=None if catalog is None else {name: each.fields for name, each in catalog.events.items()},
         fields=None if catalog is None else catalog.fields,
     )
+    check_pools(_only(CouponPool, merged.values()), _only(Benefit, merged.values()), groups)
+    check_caps(_only(Cap, merged.values()))
+    for cap in _only(Cap, merged.values()) if catalog is not None else ():
+        if cap.by != "user" and catalog is not None:
+            check_belonging(catalog, cap.by, f"cap {cap.name}")
     names = set(groups) | {f"stage:{stage}" for stage in Stage}
     Resources(
         goals=_only(Goal, merged.values()),

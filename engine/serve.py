@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from engine.activity_service import ActivityService
 from engine.audience_service import AudienceService
 from engine.catalogs import panel, schema
+from engine.coupons import CouponDesk
 from engine.day import population
 from engine.definitions import parse_definition
 from engine.dispatching import dispatching
@@ -34,6 +35,7 @@ from engine.realtime_service import RealTimeService
 from engine.receipts import ReceiptService
 from engine.selection_jobs import scheduling
 from engine.shadowing import standing
+from engine.touches import TouchDesk
 from engine.usecases import latest_day
 from engine.wiring import Workspace, open_workspace
 from insight.api import Group, resolve
@@ -93,6 +95,8 @@ def services(workspace: Workspace) -> Services:
         activities=activities,
         workspace=workspace,
         insight=GroupInsight(workspace),
+        touches=TouchDesk(workspace),
+        coupons=CouponDesk(workspace),
         plan=partial(_plan, workspace),
         explain=partial(_explain, workspace),
         policies=partial(standing, workspace.snapshots),

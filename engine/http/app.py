@@ -18,6 +18,7 @@ from engine.http import problems
 from engine.http.activity_routes import activity_routes
 from engine.http.audience_routes import add_schemas, audience_routes, member_route
 from engine.http.catalog_routes import catalog_routes
+from engine.http.coupon_routes import coupon_routes
 from engine.http.definition_routes import definition_routes
 from engine.http.dispatch_routes import dispatch_routes
 from engine.http.fast_lane import Laned, Lanes
@@ -29,6 +30,7 @@ from engine.http.realtime_routes import realtime_routes
 from engine.http.receipt_routes import receipt_routes
 from engine.http.routes import group_routes, plan_routes
 from engine.http.services import Services
+from engine.http.touch_routes import touch_routes
 from engine.monitoring_metrics import watch
 from engine.monitoring_metrics import watch
 
@@ -78,6 +80,12 @@ def create_app(services: Services) -> FastAPI:
     app.include_router(catalog_routes(services), dependencies=guard, responses=problems.RESPONSES)
     if services.outbox is not None:
         routes = dispatch_routes(services.outbox)
+        app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
+    if services.touches is not None:
+        routes = touch_routes(services.touches)
+        app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
+    if services.coupons is not None:
+        routes = coupon_routes(services.coupons)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if services.receipts is not None:  # whoever calls these proves it by a signature, not by our token
         app.include_router(receipt_routes(services.receipts), responses=problems.RESPONSES)

@@ -9,9 +9,11 @@ from typing import Any, Protocol
 
 from engine.activity_service import ActivityService
 from engine.audience_service import AudienceService
+from engine.coupons import CouponDesk
 from engine.group_insight import GroupInsight
 from engine.receipts import ReceiptService
 from engine.wiring import Workspace
+from engine.touches import TouchDesk
 from realtime.api import Answer, DecisionRequest, OutcomeReport, Status
 
 Json = Mapping[str, Any]
@@ -78,5 +80,8 @@ class Services:
     outbox: Workspace | None = None
     #: what is not ready, by name, each with a sentence; empty when all is
     unready: Callable[[], Mapping[str, str]] = dict
+    #: the exposure ledger, and coupons
+    touches: TouchDesk | None = None
+    coupons: CouponDesk | None = None
     #: what callers of /v1 must bear; None: nothing, for loopback only
     token: str | None = None
