@@ -37,13 +37,14 @@ class People:
         self._wanted: tuple[bool, tuple[str, ...]] = (False, ())
         self._read_at = -_EVERY
 
-    def refresh(self, caps: Caps) -> None:
-        """Reads the sources when it is time, or a cap asks for more; may take as long as that takes."""
-        wanted = (caps.calendar, caps.entities)
+    def refresh(self, caps: Caps, *, zones: bool = False) -> None:
+        """Reads the sources when it is time, or a cap asks for more; may take as long as that takes. `zones`:
+        also when no cap asks for them."""
+        wanted = (zones or caps.calendar, caps.entities)
         if wanted == self._wanted and monotonic() - self._read_at < _EVERY:
             return
         try:
-            if caps.calendar:
+            if wanted[0]:
                 self._zones = self._read_zones()
             self._entities = {name: as_map(entity_frame(self._space, name)) for name in caps.entities}
             self._read_at = monotonic()

@@ -1,7 +1,7 @@
 """The door of insight."""
 
 from insight.addresses import is_local as is_local_address
-from insight.belonging import derive_belonging
+from insight.belonging import check_belonging, derive_belonging
 from insight.catalog import Catalog, load_catalog, parse_catalog
 from insight.catalog_check import check_catalog
 from insight.catalog_panel import condition_panel
@@ -115,6 +115,7 @@ __all__ = [
     "UserDictionary",
     "answering",
     "as_user",
+    "check_belonging",
     "check_catalog",
     "check_condition",
     "check_request",

@@ -12,6 +12,11 @@ from insight.mapping import chain_to, read_links
 from insight.reading import answering
 
 
+def check_belonging(catalog: Catalog, entity: str, where: str) -> None:
+    """Raises NotFound for an entity to which no mapping leads from users, BadInput for two ways."""
+    chain_to(catalog, entity, where)
+
+
 def derive_belonging(
     catalog: Catalog, entity: str, as_of: datetime, merges: Merges, where: str = ""
 ) -> pl.DataFrame:

@@ -37,12 +37,20 @@ class Goal(Definition):
     #: groups it is meant for, or lifecycle stages as `stage:lapsed`
     audiences: tuple[str, ...] = Field(min_length=1)
     #: what the lift acts on: `spend` predicted; `spend_at_risk` = habitual spend × P(churn);
-    #: `spend_lost` = habitual spend less predicted spend
-    base: Literal["spend", "spend_at_risk", "spend_lost"]
+    #: `spend_lost` = habitual spend less predicted spend; `unit`: `unit_value`, the same for everyone
+    base: Literal["spend", "spend_at_risk", "spend_lost", "unit"]
+    #: with base `unit`: what one response is worth in outcome money, such as a first order's amount
+    unit_value: Money | None = None
     #: profit in one unit of outcome money
     margin: Share
     #: part of the base that one response adds; an assumption until an experiment measures it
     lift: Share
+
+    @model_validator(mode="after")
+    def _unit_has_a_value(self) -> Goal:
+        if (self.base == "unit") != (self.unit_value is not None):
+            raise ValueError("unit_value is for base unit, which needs it")
+        return self
 
     @property
     def horizon(self) -> timedelta:
@@ -64,6 +72,10 @@ class Benefit(Definition):
     #: first and last day on which it can be given
     valid_from: date | None = None
     valid_to: date | None = None
+    #: coupon pool from which each touch gets a code; absent: it needs none
+    pool: Name | None = None
+    #: P(a user whom it reaches uses it), an assumption for as long as no model of responses is learned
+    response: Share | None = None
     #: the offer as the response model knows it: values for the treatment event's fields
     offer: dict[str, int | float | str] = {}
 
@@ -124,3 +136,5 @@ class Task(Frozen):
     touchpoint: str
     channel: str
     content: str
+    #: operational rule that it is of; empty: a goal's own
+    rule: str = ""

@@ -13,6 +13,7 @@ from engine.cli import (
     allocate,
     audiences,
     catalog,
+    coupons,
     definitions,
     dispatch,
     events,
@@ -24,11 +25,12 @@ from engine.cli import (
     group_insight,
     identities,
     membership,
-    monitoring,
     models,
+    monitoring,
     plans,
     realtime,
     selections,
+    touches,
 )
 from engine.cli.shell import complain
 from kernel.errors import BadInput, GrowthError
@@ -42,7 +44,8 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    features, models, experiments, monitoring, plans, frequency, dispatch, allocate, realtime, activities,
+    features, models, experiments, monitoring, plans, frequency, dispatch, touches, coupons, allocate,
+    realtime, activities,
 ):  # fmt: skip
     module.add_to(app)
 
