@@ -12,6 +12,7 @@ from engine.day import Progress, inputs_of, make_day, train_models
 from engine.monitoring import monitor
 from engine.outbox import enqueue
 from engine.publish import publish, read_plan
+from engine.rules import note_runs
 from engine.wiring import Workspace
 from engine.world import plan_instant, read_history
 from kernel.errors import BadInput, GrowthError
@@ -68,6 +69,7 @@ def plan(
     summary = publish(workspace, made, target, version=version, inputs=inputs, backtest=backtest)
     workspace.registry.used(made.models, plan=day.isoformat(), version=version)
     workspace.plans.add(day, inputs, str(target), summary["totals"], workspace.clock.now())
+    note_runs(workspace, made, inputs)
     enqueue(workspace, target)
     try:
         monitor(workspace, day, progress, history)

@@ -20,6 +20,7 @@ from engine.holdout import intentions, withheld_from
 from engine.identities import merges_of
 from engine.model_training import recipes_to_learn, segments_of
 from engine.people import entity_frames
+from engine.rules import firings_on, rule_audiences, rule_inputs
 from engine.selection_published import Published
 from engine.wiring import Workspace
 from engine.world import (
@@ -35,6 +36,7 @@ from kernel.errors import BadInput, GrowthError, Infeasible
 from kernel.events import OFFER
 from kernel.ids import fingerprint
 from kernel.learning import ModelVersion
+from kernel.work import Goal
 from models.api import (
     History,
     Predictor,
@@ -44,7 +46,18 @@ from models.api import (
     train_once,
     user_features,
 )
-from planner.api import Candidates, Composed, Resources, Scores, compose, day_limits, derive_candidates
+from planner.api import (
+    Candidates,
+    Composed,
+    Firing,
+    Resources,
+    Scores,
+    compose,
+    day_limits,
+    derive_candidates,
+    rule_limits,
+    rule_tasks,
+)
 from touchpoint.api import TouchPlan, plan_touches, verify_touches
 
 #: told the name of each step when it begins
@@ -79,6 +92,8 @@ class Day:
     effects: PlanEffects | None = None
     #: what was meant for each user, treated or held out; None where nobody is held out
     intended: pl.DataFrame | None = None
+    #: rules that fire on the day
+    firings: tuple[Firing, ...] = ()
 
 
 def train_models(
@@ -112,25 +127,53 @@ def inputs_of(workspace: Workspace, day: date, data: str) -> str:
     effects = versions_used(workspace, as_of)
     if effects:
         everything.append(effects)
-    everything += frequency_inputs(workspace, day)
+    everything += [*frequency_inputs(workspace, day), *rule_inputs(workspace, day)]
     # the first plan has none, and stays what it was
     return fingerprint([*everything, earlier.memory.as_json()] if earlier else everything)
 
 
-def make_day(workspace: Workspace, day: date, history: History, progress: Progress) -> Day:
-    """The plan, verified, reserved in the ledger, not yet written."""
-    settings, definitions = workspace.settings, workspace.definitions()
+@dataclass(frozen=True, kw_only=True)
+class Derived:
+    """Everything that a plan decides about, before it decides."""
+
+    users: pl.DataFrame
+    cells: CellMap
+    moved: Moved | None
+    audiences: pl.DataFrame
+    composed: Composed
+    resources: Resources
+    candidates: Candidates
+    limits: Limits
+    models: tuple[ModelVersion, ...]
+    scores: pl.DataFrame
+    effects: PlanEffects | None
+    firings: tuple[Firing, ...]
+
+
+def derive_day(
+    workspace: Workspace, day: date, history: History, progress: Progress, alone: Firing | None = None
+) -> Derived:
+    """Who could get what that day, and what it would be worth; nothing is reserved or written.
+
+    `alone`: only what this firing of a rule asks for, under its own limits and those for every user.
+    """
+    definitions = workspace.definitions()
     as_of = plan_instant(workspace, day)
     known = history.until(as_of)
     resources = definitions.resources()
     resources.check(definitions.audiences())
-    composed = compose(resources, day)
+    fired = firings_on(workspace, day) if alone is None else (alone,)
+    tasks = rule_tasks(fired, resources)
+    composed = compose(resources, day, tasks) if alone is None else Composed(tasks=tasks, idle=())
     users = known_users(workspace, as_of)
 
     progress("scoring users")
     spend, spend_version = workspace.registry.usable(definitions.recipe("spend").name, as_of)
     churn, churn_version = workspace.registry.usable(definitions.recipe("churn").name, as_of)
-    response, response_version = workspace.registry.usable(definitions.recipe("response").name, as_of)
+    learned = [] if known.treatments is None else [definitions.recipe("response").name]
+    response, response_version = next(
+        (workspace.registry.usable(name, as_of) for name in learned), (None, None)
+    )
     scores = _user_scores(spend, churn, known, users, as_of)
 
     progress("laying out cells")
@@ -138,10 +181,14 @@ def make_day(workspace: Workspace, day: date, history: History, progress: Progre
     cells = lay_out_cells(workspace, definitions, known, users, scores, as_of, earlier)
 
     progress("finding audiences")
-    audiences = _audiences(workspace, definitions, resources, cells, as_of)
+    goals = resources.goals if alone is None else ()
+    audiences = _audiences(workspace, goals, cells, as_of, fired)
 
     progress("scoring offers")
-    responses = _responses(response, known, resources, composed, audiences, as_of)
+    if response is None:
+        responses = assumed_responses(resources, composed, audiences)
+    else:
+        responses = _responses(response, known, resources, composed, audiences, as_of)
     steered = steering(workspace, day, cells.cells)
     daily = definitions.one(DailyLimits)
     effects = plan_effects(workspace, resources, composed.tasks, known, audiences, as_of)
@@ -154,19 +201,8 @@ def make_day(workspace: Workspace, day: date, history: History, progress: Progre
     withheld = withheld_from(definitions, audiences["user"], as_of)
     derive = partial(derive_candidates, steered=steered)
     candidates = derive(composed.tasks, resources, audiences, told, None, daily, withheld)
-    if candidates.frame.is_empty():
-        raise BadInput("has no candidate worth its cost", field="date", value=day.isoformat())
-
-    progress("allocating")
-    limits = day_limits(daily, resources, candidates.frame)
-    allocation = allocate(candidates.frame, limits, time_limit=settings.time_limit, seed=settings.seed)
-    _check_allocation(candidates.frame, limits, allocation)
-
-    progress("planning touches")
-    touches = _touches(workspace, definitions, resources, known, allocation.assignments, day)
-    return Day(
-        date=day,
-        as_of=as_of,
+    limits = day_limits(daily if alone is None else None, resources, candidates.frame, rule_limits(fired))
+    return Derived(
         users=users,
         cells=cells,
         moved=moved(earlier, cells),
@@ -175,12 +211,41 @@ def make_day(workspace: Workspace, day: date, history: History, progress: Progre
         resources=resources,
         candidates=candidates,
         limits=limits,
-        allocation=allocation,
-        touches=touches,
-        models=(response_version, spend_version, churn_version, *(effects.versions if effects else ())),
+        models=(
+            *([response_version] if response_version else []),
+            spend_version,
+            churn_version,
+            *(effects.versions if effects else ()),
+        ),
         scores=scores,
         effects=effects,
+        firings=fired,
+    )
+
+
+def make_day(workspace: Workspace, day: date, history: History, progress: Progress) -> Day:
+    """The plan, verified, reserved in the ledger, not yet written."""
+    settings, definitions = workspace.settings, workspace.definitions()
+    as_of = plan_instant(workspace, day)
+    derived = derive_day(workspace, day, history, progress)
+    candidates, limits = derived.candidates, derived.limits
+    if candidates.frame.is_empty():
+        raise BadInput("has no candidate worth its cost", field="date", value=day.isoformat())
+
+    progress("allocating")
+    allocation = allocate(candidates.frame, limits, time_limit=settings.time_limit, seed=settings.seed)
+    check_allocation(candidates.frame, limits, allocation)
+
+    progress("planning touches")
+    known, resources = history.until(as_of), derived.resources
+    touches = _touches(workspace, definitions, resources, known, allocation.assignments, day)
+    return Day(
+        date=day,
+        as_of=as_of,
+        allocation=allocation,
+        touches=touches,
         intended=intentions(candidates, limits, allocation),
+        **vars(derived),
     )
 
 
@@ -221,12 +286,17 @@ def population(
 
 
 def _audiences(
-    workspace: Workspace, definitions: Definitions, resources: Resources, cells: CellMap, as_of: datetime
+    workspace: Workspace,
+    goals: tuple[Goal, ...],
+    cells: CellMap,
+    as_of: datetime,
+    fired: tuple[Firing, ...],
 ) -> pl.DataFrame:
-    """[user, audience] for every audience that a goal names. Raises BadInput for an empty one."""
+    """[user, audience] for every audience that a goal or a rule names. Raises BadInput for an empty one of a
+    goal; a rule may have nobody today."""
     people = population(workspace, as_of)
     parts = []
-    for name in dict.fromkeys(name for goal in resources.goals for name in goal.audiences):
+    for name in dict.fromkeys(name for goal in goals for name in goal.audiences):
         if name.startswith("stage:"):
             members = cells.cells.filter(pl.col("stage").cast(pl.String) == name.removeprefix("stage:"))[
                 "user"
@@ -238,7 +308,23 @@ def _audiences(
                     "has no members", where=f"group {name}", field="as_of", value=as_of.isoformat()
                 )
         parts.append(pl.DataFrame({"user": members}).with_columns(audience=pl.lit(name)))
-    return pl.concat(parts)
+    return pl.concat([*parts, *rule_audiences(people, fired)])
+
+
+def assumed_responses(resources: Resources, composed: Composed, audiences: pl.DataFrame) -> pl.DataFrame:
+    """[user, benefit, response] as each benefit's definition assumes: nothing was offered yet that a model
+    could have learned from. Raises BadInput for a benefit that assumes nothing."""
+    wanted = {task.benefit for task in composed.tasks}
+    rows = []
+    for benefit in resources.benefits:
+        if benefit.name not in wanted:
+            continue
+        if benefit.response is None:
+            problem = "is required: no event has role treatment, so no model of responses is learned"
+            raise BadInput(problem, where=f"benefit {benefit.name}", field="response")
+        rows.append({"benefit": benefit.name, "response": benefit.response})
+    people = audiences.select("user").unique(maintain_order=True).sort("user")
+    return people.join(pl.DataFrame(rows), how="cross")
 
 
 def _responses(
@@ -274,7 +360,7 @@ def _responses(
     return scored.select("user", offers["benefit"].gather(scored["place"]).alias("benefit"), "response")
 
 
-def _check_allocation(candidates: pl.DataFrame, limits: Limits, allocation: Allocation) -> None:
+def check_allocation(candidates: pl.DataFrame, limits: Limits, allocation: Allocation) -> None:
     if allocation.status is Status.INFEASIBLE:
         raise Infeasible(allocation.conflicting, where="limits")
     if allocation.status not in (Status.OPTIMAL, Status.FEASIBLE):

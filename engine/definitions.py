@@ -12,6 +12,7 @@ from engine.feature_names import check_features
 from insight.api import (
     Catalog,
     Group,
+    Schedule,
     Tag,
     check_belonging,
     check_condition,
@@ -27,7 +28,7 @@ from kernel.learning import ModelRecipe
 from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
 from models.api import Experiment, FeatureSet, Holdout, UpliftRecipe, check_experiments, check_uplift
-from planner.api import Activity, Resources, check_activities
+from planner.api import Activity, Resources, Rule, check_activities, check_rules
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
@@ -65,6 +66,7 @@ KINDS: dict[str, type[Definition]] = {
     "holdout": Holdout,
     "uplift": UpliftRecipe,
     "activity": Activity,
+    "rule": Rule,
     "moment": MomentDefinition,
     "budget": BudgetDefinition,
 }
@@ -253,12 +255,17 @@ def check_together(
         if cap.by != "user" and catalog is not None:
             check_belonging(catalog, cap.by, f"cap {cap.name}")
     names = set(groups) | {f"stage:{stage}" for stage in Stage}
-    Resources(
+    resources = Resources(
         goals=_only(Goal, merged.values()),
         benefits=_only(Benefit, merged.values()),
         touchpoints=_only(Touchpoint, merged.values()),
         contents=_only(Content, merged.values()),
-    ).check(names)
+    )
+    resources.check(names)
+    rules = _only(Rule, merged.values())
+    check_rules(rules, resources, groups)
+    for rule in rules:
+        parse(Schedule, {"cron": rule.cron}, f"rule {rule.name}")
 
 
 def _only(kind: type[Kind], definitions: Iterable[Definition]) -> tuple[Kind, ...]:

@@ -16,6 +16,7 @@ from engine.day import Day
 from engine.holdout import INTENDED, told
 from engine.report.data import report_data
 from engine.report.render import render_report
+from engine.rules import DEALT, dealt, ran
 from engine.wiring import Workspace
 from planner.api import goal_table, task_table
 from storage.lake import folder, write_json, write_text
@@ -47,6 +48,8 @@ def publish(
             frame.write_parquet(fresh / f"{name}.parquet")
         if day.intended is not None:
             day.intended.write_parquet(fresh / INTENDED)
+        if day.firings:
+            dealt(day).write_parquet(fresh / DEALT)
         export_touches(day.touches.touches, fresh)
         limits = day.limits.model_dump(mode="json", exclude_defaults=True)
         write_text(fresh / "limits.yaml", yaml.safe_dump(limits, sort_keys=False))
@@ -77,6 +80,8 @@ def plan_json(
         }
     if day.intended is not None:
         measured["held_out"] = told(day.intended)
+    if day.firings:
+        measured["rules"] = ran(day)
     return {
         "date": day.date.isoformat(),
         "version": version,

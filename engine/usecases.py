@@ -15,7 +15,6 @@ from engine.definitions import body, check_together, read_definitions
 from engine.identities import select_as
 from engine.journal_keeping import describe_journals
 from engine.monitoring import standing
-from engine.monitoring import standing
 from engine.selecting import select_audience
 from engine.selection_reports import check_tags, tag_states
 from engine.settings import FILE, load_settings
@@ -178,7 +177,6 @@ def examine(root: Path) -> list[Finding]:
     look("definitions", definitions)
     look("models", models)
     look("forgetting", forgotten)
-    look("monitoring", lambda: standing(space))
     look("monitoring", lambda: standing(space))
     look("journals", lambda: describe_journals(space))
     for each in tag_states(space):

@@ -19,6 +19,7 @@ from storage.identities import IdentityStore
 from storage.outbox import SqlOutbox
 from storage.outbox_receipts import Receipts
 from storage.plans import PlanRegister
+from storage.rules import RuleStore
 from storage.selection_runs import SelectionRuns
 from storage.snapshots import FileSnapshots
 from storage.suppress import Suppressions
@@ -89,6 +90,10 @@ class Workspace:
     @cached_property
     def runs(self) -> SelectionRuns:
         return SelectionRuns(self.database, self.groups)
+
+    @cached_property
+    def rules(self) -> RuleStore:
+        return RuleStore(self.database)
 
     @property
     def jobs_url(self) -> str:

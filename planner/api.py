@@ -15,20 +15,26 @@ from planner.leaderboard import Leaderboard, Standing
 from planner.limits import day_limits
 from planner.post_mortem import Result, post_mortem
 from planner.registration import check_answers, form
+from planner.rule_tuning import Brought, shares_by_worth
+from planner.rules import AUDIENCE, Firing, Rule, check_rules, rule_limits, rule_of, rule_tasks
 from planner.steering import Steered
 from planner.summary import contested, goal_table, task_table
 
 __all__ = [
+    "AUDIENCE",
     "MOVES",
     "Activity",
+    "Brought",
     "Candidates",
     "Composed",
     "Due",
+    "Firing",
     "Leaderboard",
     "Period",
     "Resources",
     "Result",
     "Reward",
+    "Rule",
     "Scores",
     "Spent",
     "Standing",
@@ -38,6 +44,7 @@ __all__ = [
     "check_activities",
     "check_answers",
     "check_move",
+    "check_rules",
     "compose",
     "contested",
     "day_limits",
@@ -56,6 +63,10 @@ __all__ = [
     "rates",
     "reached",
     "refused",
+    "rule_limits",
+    "rule_of",
+    "rule_tasks",
+    "shares_by_worth",
     "span",
     "stands_in",
     "task_table",

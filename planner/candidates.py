@@ -98,7 +98,7 @@ def derive_candidates(
     rows = audiences.unique(maintain_order=True).join(table, on="audience")
     all_rows = rows.height
     rows = rows.sort("place", maintain_order=True).unique(
-        ["user", "goal", "benefit", "touchpoint"], keep="first", maintain_order=True
+        ["user", "goal", "benefit", "touchpoint", "rule"], keep="first", maintain_order=True
     )
     pruned = {"same task through another audience": all_rows - rows.height}
     if blocked is not None:
@@ -154,9 +154,9 @@ def _task_table(tasks: Sequence[Task], resources: Resources, window: timedelta) 
             {
                 **{key: value for key, value in task.model_dump().items() if key != "name"},
                 "task": task.name,
-                "place": goal.audiences.index(task.audience),
+                "place": 0 if task.rule else goal.audiences.index(task.audience),
                 "base": goal.base,
-                "worth": goal.margin * goal.lift * (goal.horizon / window) * _SIGN[goal.direction],
+                "worth": goal.margin * goal.lift * _per_base(goal, window) * _SIGN[goal.direction],
                 "reach": touchpoint.reach,
                 "per_touch": touchpoint.cost_per_touch,
                 "per_response": benefits[task.benefit].cost_per_response,
@@ -165,12 +165,18 @@ def _task_table(tasks: Sequence[Task], resources: Resources, window: timedelta) 
     return pl.DataFrame(rows)
 
 
+def _per_base(goal: Goal, window: timedelta) -> float:
+    """What one of the base stands for: a unit is worth what it is, money is a sum over the scores' window."""
+    return goal.horizon / window if goal.unit_value is None else goal.unit_value
+
+
 def _valued(rows: pl.DataFrame, scores: Scores) -> pl.DataFrame:
     people = scores.users.with_columns(
         spend_at_risk=pl.col("habit") * pl.col("churn"),
         spend_lost=(pl.col("habit") - pl.col("spend")).clip(0),
+        unit=pl.lit(1.0),
     )
-    bases = ("spend", "spend_at_risk", "spend_lost")
+    bases = ("spend", "spend_at_risk", "spend_lost", "unit")
     long = people.unpivot(bases, index="user", variable_name="base", value_name="money")
     scored = rows.join(long, on=["user", "base"]).join(scores.responses, on=["user", "benefit"])
     known = pl.all_horizontal(pl.col("money", "response").cast(pl.Float64).is_finite())

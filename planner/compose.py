@@ -41,11 +41,13 @@ class Composed:
     idle: tuple[tuple[str, str], ...]
 
 
-def compose(resources: Resources, day: date) -> Composed:
-    """Every compatible audience × benefit × touchpoint × content × goal on that day.
+def compose(resources: Resources, day: date, of_rules: Sequence[Task] = ()) -> Composed:
+    """Every compatible audience × benefit × touchpoint × content × goal on that day, and the tasks of rules.
 
-    Of several contents that fit, the first by name is taken. Raises BadInput when there is no task at all.
+    Of several contents that fit, the first by name is taken; a rule's task whose benefit is not valid that
+    day is left out. Raises BadInput when there is no task at all.
     """
+    valid = {each.name for each in resources.benefits if not _not_today(each, day)}
     tasks: list[Task] = []
     idle: list[tuple[str, str]] = []
     for benefit in sorted(resources.benefits, key=lambda each: each.name):
@@ -54,6 +56,7 @@ def compose(resources: Resources, day: date) -> Composed:
         tasks.extend(composed)
         if not composed:
             idle.append((benefit.name, reason or "no goal, touchpoint and content fit together"))
+    tasks.extend(task for task in of_rules if task.benefit in valid)
     if not tasks:
         said = "; ".join(f"{name}: {reason}" for name, reason in idle) or "no benefit is defined"
         raise BadInput(f"composes no task ({said})", field="date", value=day.isoformat())

@@ -12,7 +12,9 @@ from kernel.work import Benefit, Touchpoint
 from planner.compose import Resources
 
 
-def day_limits(daily: DailyLimits | None, resources: Resources, candidates: pl.DataFrame) -> Limits:
+def day_limits(
+    daily: DailyLimits | None, resources: Resources, candidates: pl.DataFrame, of_rules: Sequence[Limit] = ()
+) -> Limits:
     """One set of limits for `conflict`, every capacity a count named `RESOURCE_capacity`.
 
     A ceiling over a slice that has no candidate today binds nothing and is left out; a floor over such
@@ -31,6 +33,10 @@ def day_limits(daily: DailyLimits | None, resources: Resources, candidates: pl.D
             raise BadInput(reason, where="limits", field="name", value=name)
         taken.add(name)
         limits.append(Limit(name=name, where={resource.kind: resource.name}, at_most=resource.capacity))
+    for limit in of_rules:
+        if limit.name in taken:
+            raise BadInput("is the name of a rule's limit", where="limits", field="name", value=limit.name)
+        limits.append(limit)
     return Limits(
         per_user=_present_rules(own.per_user, candidates),
         limits=tuple(limit for limit in limits if _selects(limit, candidates)),

@@ -49,6 +49,4 @@ def weighed(valued: pl.DataFrame) -> pl.DataFrame:
     scaled = [name for name in ("response", "gain", "gain_low", "gain_high") if name in valued.columns]
     valued = valued.with_columns((pl.col(each) * pl.col("factor")).round(_DIGITS) for each in scaled)
     cost = (pl.col("per_touch") + pl.col("response") * pl.col("per_response")).round(_DIGITS)
-    return valued.with_columns(cost=cost).with_columns(
-        value=(pl.col("gain") - pl.col("cost")).round(_DIGITS)
-    )
+    return valued.with_columns(cost=cost).with_columns(value=(pl.col("gain") - pl.col("cost")).round(_DIGITS))

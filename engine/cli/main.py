@@ -29,6 +29,7 @@ from engine.cli import (
     monitoring,
     plans,
     realtime,
+    rules,
     selections,
     touches,
 )
@@ -45,7 +46,7 @@ app = typer.Typer(
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
     features, models, experiments, monitoring, plans, frequency, dispatch, touches, coupons, allocate,
-    realtime, activities,
+    realtime, activities, rules,
 ):  # fmt: skip
     module.add_to(app)
 

@@ -29,9 +29,9 @@ from engine.http.policy_routes import policy_routes
 from engine.http.realtime_routes import realtime_routes
 from engine.http.receipt_routes import receipt_routes
 from engine.http.routes import group_routes, plan_routes
+from engine.http.rule_routes import rule_routes
 from engine.http.services import Services
 from engine.http.touch_routes import touch_routes
-from engine.monitoring_metrics import watch
 from engine.monitoring_metrics import watch
 
 _bearer = HTTPBearer(auto_error=False, description="needed when the server was started with a token")
@@ -40,7 +40,6 @@ _bearer = HTTPBearer(auto_error=False, description="needed when the server was s
 def create_app(services: Services) -> FastAPI:
     """The app over these services. Its OpenAPI schema is at /openapi.json; it names no outside address."""
     metrics = Metrics()
-    watch(metrics.registry, services.watched)
     watch(metrics.registry, services.watched)
     audiences, activities = services.audiences, services.activities
 
@@ -93,8 +92,9 @@ def create_app(services: Services) -> FastAPI:
         routes = insight_routes(services.insight)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if services.workspace is not None:
-        routes = definition_routes(services.workspace)
-        app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
+        for made in (definition_routes, rule_routes):
+            routes = made(services.workspace)
+            app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if activities is not None:
         routes = activity_routes(activities)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
