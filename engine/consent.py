@@ -14,6 +14,7 @@ from kernel.learning import Action
 
 #: seconds between readings of the source
 _EVERY = 300.0
+_UNREAD = "who has consented is not read yet"
 
 _log = logging.getLogger(__name__)
 
@@ -47,10 +48,15 @@ class Consent:
             _log.warning("who has consented cannot be read: %s", error)
             self._read_at = monotonic() - 0.9 * _EVERY
 
+    @property
+    def trouble(self) -> str:
+        """Why nobody can be touched; empty when those who have consented can."""
+        return _UNREAD if self._needed is not False and self._users is None else ""
+
     def allowed(self, user_id: str, action: Action) -> str | None:
         """Why the user must not get the action, or None."""
         if action.channel is None or self._needed is False:
             return None
         if self._users is None:
-            raise Unavailable("who has consented is not read yet")
+            raise Unavailable(_UNREAD)
         return None if user_id in self._users else "the user has not consented"

@@ -8,6 +8,7 @@ from datetime import timedelta
 from threading import Event, Lock, Thread
 from time import monotonic, sleep
 from typing import NamedTuple
+from uuid import uuid4
 
 from pydantic_core import from_json
 
@@ -39,6 +40,7 @@ from realtime.api import (
     RewardRule,
     Rooms,
     Status,
+    default_answer,
     moments,
     rooms_of,
 )
@@ -108,6 +110,18 @@ class RealTimeService:
         if not self._opened:
             self.start()
         return self._outcomes.observe(report)
+
+    def instead(self, answer: Answer, why: str) -> Answer:
+        """The default of its moment, degraded, for an answer that must not be given; it is logged nowhere."""
+        moment = self._scene.moments[answer.moment]
+        return default_answer(moment, answer.moment, answer.decided, uuid4().hex, why, True)
+
+    def unready(self) -> dict[str, str]:
+        """What a decision needs and has not, each with a sentence; empty when it has all."""
+        if not self._opened:
+            return {"decisions": "are not opened yet"}
+        found = {"decisions": self.trouble, "consent": self._consent.trouble}
+        return {name: said for name, said in found.items() if said}
 
     def window(self, moment: str) -> timedelta:
         """How long after a decision its outcomes count."""

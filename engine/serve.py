@@ -23,12 +23,11 @@ from engine.coupons import CouponDesk
 from engine.day import population
 from engine.definitions import parse_definition
 from engine.dispatching import dispatching
-from engine.group_insight import GroupInsight
 from engine.frequency import show as how_often
+from engine.group_insight import GroupInsight
 from engine.http.app import create_app
 from engine.http.services import Services
 from engine.learning import learning, publish_live
-from engine.monitoring import newest
 from engine.monitoring import newest
 from engine.publish import read_plan
 from engine.realtime_service import RealTimeService
@@ -100,15 +99,20 @@ def services(workspace: Workspace) -> Services:
         plan=partial(_plan, workspace),
         explain=partial(_explain, workspace),
         policies=partial(standing, workspace.snapshots),
+        unready=partial(_unready, realtime, audiences),
         frequency=partial(how_often, workspace),
         catalog=partial(panel, workspace),
         condition_schema=partial(schema, workspace),
         receipts=ReceiptService(workspace),
         outbox=workspace,
         watched=partial(newest, workspace),
-        watched=partial(newest, workspace),
         token=token.get_secret_value() if token else None,
     )
+
+
+def _unready(realtime: RealTimeService, audiences: AudienceService) -> Mapping[str, str]:
+    found = {**realtime.unready(), "groups": audiences.trouble}
+    return {name: said for name, said in found.items() if said}
 
 
 def _estimate(workspace: Workspace, raw: Mapping[str, Any]) -> Mapping[str, Any]:

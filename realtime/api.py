@@ -1,6 +1,6 @@
 """The door of the room: what now, and what came of it."""
 
-from realtime.answers import Answer
+from realtime.answers import Answer, default_answer
 from realtime.apprentice import Agreement, Apprentice
 from realtime.budget_definitions import BudgetDefinition, budgets
 from realtime.choosing import NO_POLICY, Allowed, anything
@@ -109,6 +109,7 @@ __all__ = [
     "decode_decision",
     "decode_outcome",
     "decode_void",
+    "default_answer",
     "encode_decision",
     "encode_outcome",
     "encode_void",

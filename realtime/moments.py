@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from kernel.definitions import Frozen
 from kernel.learning import Action
@@ -59,6 +59,30 @@ Id = Annotated[
 
 class DecisionRequest(Frozen):
     """What to show this user now?"""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": "42",
+                    "moment": "exit-intercept",
+                    "session_id": "s-7",
+                    "context": {"basket": 31.5, "country": "NL"},
+                    "actions": [
+                        {
+                            "id": "coupon",
+                            "value": 3.0,
+                            "cost": 0.5,
+                            "resource": "coupons",
+                            "channel": "onsite",
+                        },
+                        {"id": "let_go"},
+                    ],
+                    "idempotency_key": "s-7/exit",
+                }
+            ]
+        }
+    )
 
     user_id: Id
     #: guidance, conversion or exit-intercept, unless others are configured

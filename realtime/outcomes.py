@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, ConfigDict, Field
 
 from kernel.clock import Clock, micros
 from kernel.definitions import Frozen
@@ -27,6 +27,20 @@ Status = Literal["counted", "late", "repeated"]
 
 class OutcomeReport(Frozen):
     """Something that happened after a decision."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "outcome_id": "order-17",
+                    "decision_id": "00055b9dd6c5c00091b0e2b63f1c4be0d29a1f7be2a1c6ee94a2",
+                    "name": "order",
+                    "value": 12.5,
+                    "occurred_at": "2017-10-16T08:03:00Z",
+                }
+            ]
+        }
+    )
 
     #: unique; a repeated one changes nothing
     outcome_id: Id

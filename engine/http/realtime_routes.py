@@ -30,6 +30,8 @@ from kernel.errors import BadInput, Unavailable
 from kernel.learning import Action
 from realtime.api import NO_POLICY, Answer, DecisionRequest, OutcomeReport
 
+#: the body of an answer, and the decision in it
+_Answered = tuple[bytes, Answer | None]
 #: bytes in one request
 _MOST_BYTES = 8_000_000
 #: lists of actions that are remembered, and characters of each
@@ -80,20 +82,20 @@ def realtime_routes(services: Services, metrics: Metrics) -> tuple[APIRouter, Ma
     #: of an action knows it again by its identity
     known: dict[bytes, tuple[Action, ...]] = {}
 
-    def decided(raw: bytes, key: str | None) -> bytes:
+    def decided(raw: bytes, key: str | None) -> _Answered:
         answer = service.decide(_with_key(_read(DecisionRequest, raw, known), key))
         seen = (answer.moment, answer.policy.partition("@")[0], answer.degraded)
         if seen not in counters:  # looking up labels costs more than counting
             chosen_by = "none" if seen[1] == NO_POLICY else seen[1]
             counters[seen] = metrics.decisions.labels(seen[0], chosen_by, str(seen[2]).lower())
         counters[seen].inc()
-        return to_json(_told(services, answer))
+        return to_json(_told(services, answer)), answer
 
-    def observed(raw: bytes, _key: str | None) -> bytes:
+    def observed(raw: bytes, _key: str | None) -> _Answered:
         report = _read(OutcomeReport, raw)
         status = service.observe(report)
         metrics.outcomes.labels(status).inc()
-        return to_json({"outcome_id": report.outcome_id, "status": status})
+        return to_json({"outcome_id": report.outcome_id, "status": status}), None
 
     router, lanes = APIRouter(prefix="/v1", tags=["real time"]), dict[str, ASGIApp]()
     for path, shown, answered, model, said in (
@@ -126,8 +128,9 @@ async def report_outcome(report: OutcomeReport) -> None:
     raise Unavailable("is answered before it gets here")
 
 
-def _lane(services: Services, answered: Callable[[bytes, str | None], bytes]) -> ASGIApp:
-    """Answers (body, idempotency key) in the loop or, where it waits for others, in a thread."""
+def _lane(services: Services, answered: Callable[[bytes, str | None], _Answered]) -> ASGIApp:
+    """Answers (body, idempotency key) in the loop or, where it waits for others, in a thread. A decision that
+    a disk does not take becomes its moment's default; an outcome is to be sent again."""
     service, token = services.realtime, services.token
 
     async def lane(scope: Scope, receive: Receive, send: Send) -> None:
@@ -138,9 +141,16 @@ def _lane(services: Services, answered: Callable[[bytes, str | None], bytes]) ->
         if token is not None:
             check_token(scope, token)
         raw = await _body(receive)
-        body = await run_in_threadpool(answered, raw, key) if service.apart else answered(raw, key)
+        body, decision = await run_in_threadpool(answered, raw, key) if service.apart else answered(raw, key)
         if (flushed := service.flushed()) is not None:
-            await flushed
+            try:
+                await flushed
+            except Unavailable as error:
+                if decision is None:
+                    raise
+                body = to_json(
+                    _told(services, service.instead(decision, f"the decision log is down: {error}"))
+                )
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -170,8 +180,8 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _parsed(raw: bytes) -> Any:
-    """What the quick reader refuses, Python's may take: a lone surrogate is a character to complain of, not an
-    end of it all."""
+    """What the quick reader refuses, Python's may take: a lone surrogate is a character to complain of, and
+    not the end of it all."""
     try:
         return from_json(raw)
     except ValueError:

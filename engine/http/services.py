@@ -12,8 +12,8 @@ from engine.audience_service import AudienceService
 from engine.coupons import CouponDesk
 from engine.group_insight import GroupInsight
 from engine.receipts import ReceiptService
-from engine.wiring import Workspace
 from engine.touches import TouchDesk
+from engine.wiring import Workspace
 from realtime.api import Answer, DecisionRequest, OutcomeReport, Status
 
 Json = Mapping[str, Any]
@@ -29,6 +29,10 @@ class RealTime(Protocol):
     def close(self) -> None: ...
     def decide(self, request: DecisionRequest) -> Answer: ...
     def observe(self, report: OutcomeReport) -> Status: ...
+
+    def instead(self, answer: Answer, why: str) -> Answer:
+        """The default of its moment, degraded, for an answer that must not be given."""
+        ...
 
     def window(self, moment: str) -> timedelta:
         """How long after a decision its outcomes count."""
@@ -60,8 +64,6 @@ class Services:
     policies: Callable[[], Json] = dict
     #: a frequency by name, or all → how each stands
     frequency: Callable[[str | None], Sequence[Json]] = lambda _: ()
-    #: what was watched of models last, as `growth monitor --json`; None: nothing yet
-    watched: Callable[[], Json | None] = lambda: None
     #: what was watched of models last, as `growth monitor --json`; None: nothing yet
     watched: Callable[[], Json | None] = lambda: None
     #: makes a group answerable, however long that takes

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from datetime import timedelta as span
@@ -27,13 +27,16 @@ from kernel.learning import Decision
 from realtime.api import (
     ELSEWHERE,
     MOMENTS,
+    Answer,
     Decider,
     DecisionIds,
     Outcomes,
     RewardRule,
     SquareCB,
     decode_decision,
+    default_answer,
 )
+from storage.group_commit import SharedFlush
 from storage.journal import FileJournalReader, FileJournalWriter
 from storage.online_lmdb import LmdbOnlineStore
 
@@ -73,6 +76,7 @@ class Desk:
     """Decisions and outcomes over one folder, as `RealTimeService` is over a workspace."""
 
     apart = False
+    flush: SharedFlush | None = None
 
     def __init__(self, folder: Path, prices: Mapping[str, float], clock: Clock) -> None:
         self.folder, policy = folder, SquareCB(bits=12)
@@ -99,7 +103,11 @@ class Desk:
 
     def close(self) -> None: ...
 
-    def flushed(self) -> None: ...
+    def flushed(self) -> Awaitable[None] | None:
+        return self.flush.done() if self.flush is not None else None
+
+    def instead(self, answer: Answer, why: str) -> Answer:
+        return default_answer(MOMENTS[answer.moment], answer.moment, answer.decided, "none", why, True)
 
 
 @pytest.fixture
@@ -387,6 +395,18 @@ def test_what_nobody_expected_is_a_problem_in_the_fast_lane_too(
     is_problem(client.post("/v1/decisions", json=ASK), 500, None, "it is in the log")
     counted = 'growth_http_requests_total{method="POST",route="/v1/decisions",status="500"} 1.0'
     assert counted in client.get("/metrics").text
+
+
+def test_a_disk_that_takes_nothing_makes_decisions_defaults_and_outcomes_wait(
+    client: TestClient, desk: Desk
+) -> None:
+    made = client.post("/v1/decisions", json=ASK).json()["decision_id"]
+    desk._journal.close()
+    desk.flush = SharedFlush(desk._journal.flush)
+    answer = client.post("/v1/decisions", json=ASK)
+    assert (answer.status_code, answer.json()["action"], answer.json()["degraded"]) == (200, "let_go", True)
+    assert "the decision log is down" in answer.json()["reason"]
+    is_problem(client.post("/v1/outcomes", json=outcome(made)), 503, None, "journal")
 
 
 def test_an_app_that_is_mounted_decides_too(services: Services) -> None:
