@@ -250,7 +250,8 @@ def recovered(learner: Learning, seed: int) -> tuple[int, int]:
 
 
 def run(size: int, seed: int, seconds: float) -> list[Line]:
-    seeds = range(seed, seed + (SEEDS if size >= 5_000 else 1))
+    small = size < 5_000
+    seeds, days = range(seed, seed + (1 if small else SEEDS)), 10 if small else DAYS
     results: dict[str, list[Result]] = {}
     took: dict[str, float] = {}
     inside: list[tuple[int, int]] = []
@@ -268,7 +269,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
         }
         for who, (policy, watch) in contestants.items():
             begun = time.process_time()
-            results.setdefault(who, []).append(live(size, each, policy, watch))
+            results.setdefault(who, []).append(live(size, each, policy, watch, days))
             took[who] = took.get(who, 0.0) + time.process_time() - begun
         inside.append(recovered(learner, each))
         assert learner.values is not None

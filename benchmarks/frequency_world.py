@@ -24,7 +24,7 @@ Truths = NDArray[np.bool_]
 DAYS, SLOTS, SEGMENTS = 60, 8, 16
 #: touches that there are for a user
 EACH = 3.0
-WORTH = Worth(value=10.0, kept=30.0, at_most=15, window=30, tires=7, rest=DAYS, horizon=30)
+WORTH = Worth(value=10.0, kept=10.0, at_most=15, window=30, tires=7, rest=DAYS, horizon=30)
 _PRESENT = 0.7
 _KINDS = ("immune", "concave", "immune", "inverted U", "immune", "annoyed", "immune", "sure")
 

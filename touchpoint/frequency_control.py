@@ -17,7 +17,7 @@ from touchpoint.hazard import Floats
 
 Truths = NDArray[np.bool_]
 #: P(a user whose number of touches is drawn is touched on a day before that number is reached)
-DRAWN_RATE = 0.5
+DRAWN_RATE = 0.9
 #: how far the price that is looked ahead with moves towards the day's
 _FOLLOWS = 0.25
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from touchpoint.exposure_states import RECENCY, Seen
 from touchpoint.frequency import Frequency
-from touchpoint.frequency_control import Chosen, Truths, choose, draw, follow
-from touchpoint.frequency_curves import Curves, value_states
+from touchpoint.frequency_control import Chosen, Truths, choose, draw, first_then, follow
+from touchpoint.frequency_curves import CURIOUS, DRAWN, Curves, value_states
 from touchpoint.frequency_value import Values, rising, targets
 from touchpoint.hazard import Floats
 
@@ -74,8 +74,9 @@ def decide(
         found = values.gain[place, k, r, np.minimum(n, values.gain.shape[3] - 1)]
         return np.asarray(np.where(free & ~drawn, found, -np.inf), float)
 
-    def valued(price: float, start: Floats | None) -> Values:
-        return value_states(curves, worth, price, rng=np.random.default_rng(sample), start=start)
+    def valued(price: float, start: Floats | None, drawn: float = DRAWN) -> Values:
+        rng = np.random.default_rng(sample)
+        return value_states(curves, worth, price, rng=rng, start=start, drawn=drawn)
 
     price = definition.price if before is None else follow(*before)
     values = valued(price, None)
@@ -86,6 +87,8 @@ def decide(
             values = valued(price, values.worth)
     believed = value_states(curves, worth, price, start=values.worth)
     gain, up = gains(values), rising(curves.hazards()[0])[place, k]
+    if (gain > 0).sum() < left:  # what would be left over finds out about those who may be underrated
+        gain = first_then(gain, gains(valued(price, values.worth, CURIOUS)))
     chosen = choose(gain, up, budget=left, floor=min(definition.floor, left))
     touched = chosen.touched | due
     target = targets(values, price)[place, k]

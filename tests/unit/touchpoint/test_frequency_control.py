@@ -155,7 +155,7 @@ def test_drawn_users_are_as_many_as_said_and_their_targets_alike() -> None:
     assert one.target == draw(1, "ads", 4, day=59, window=30).target
     assert {draw(1, "ads", 4, day=day, window=30).target for day in range(0, 900, 30)} == set(range(5))
     touched = np.mean([draw(user, "ads", 4, day=41, window=30).coin < DRAWN_RATE for user in drawn])
-    assert 0.45 < touched < 0.55
+    assert DRAWN_RATE - 0.05 < touched < DRAWN_RATE + 0.05
     assert not any(draw(user, "ads", 4, day=41, window=30).touched(4) for user in drawn)
 
 
