@@ -63,7 +63,7 @@ def _touches(workspace: Workspace, until: datetime) -> pl.DataFrame:
 
 
 def _cells(workspace: Workspace, until: datetime) -> pl.DataFrame:
-    """[user, at, event_id, stage, cluster, tier]: every plan's cells as of its instant, `event_id` its day."""
+    """[user, at, event_id, stage, cluster, tier]: every plan's cells at its instant, `event_id` its day."""
     parts = []
     for entry in workspace.plans.newest_of_each_day():
         at, path = start_of_day(entry.date, workspace.settings.zone), Path(entry.folder) / "cells.parquet"

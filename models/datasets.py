@@ -14,6 +14,7 @@ from kernel.clock import parse_window
 from kernel.errors import BadInput
 from kernel.events import OFFER
 from kernel.learning import ModelRecipe
+from models.exact_sums import exact_sum
 from models.feature_batch import STEADY
 from models.feature_check import check_rows, check_trainable
 from models.features import declared_in, offer_features, recipe_features, usual_of
@@ -157,11 +158,7 @@ def horizon_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> D
     while at - recipe.horizon >= history.begin:
         rows = recipe_features(history, at, recipe).with_columns(pl.lit(at).alias("at"))
         inside = known.purchases.filter((pl.col("at") > at) & (pl.col("at") <= at + recipe.horizon))
-        spent = (
-            inside.group_by("user")
-            .agg(pl.col("amount").sum().cast(pl.Float64).alias("label"))
-            .with_columns(STEADY)
-        )
+        spent = inside.group_by("user").agg(exact_sum(pl.col("amount")).alias("label")).with_columns(STEADY)
         rows = rows.join(spent, on="user", how="left", maintain_order="left")
         if recipe.predicts == "churn":
             rows = rows.with_columns(pl.col("label").is_null().cast(pl.Float64))

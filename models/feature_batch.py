@@ -6,7 +6,7 @@ one group-by serves all windows and nothing holds a set a user.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -14,6 +14,7 @@ import polars as pl
 
 from kernel.clock import aware, parse_window
 from kernel.errors import BadInput
+from models.exact_sums import joined, parts
 from models.feature_definitions import (
     CELL,
     ZERO,
@@ -31,7 +32,7 @@ from models.feature_definitions import (
 )
 from models.feature_facts import DAY, Facts, check_facts
 
-#: sums differ in their last digits with the order in which threads meet; a model must not see that
+#: digits that a model need not see
 STEADY = pl.col(pl.Float64).round_sig_figs(12)
 _TINY = timedelta(microseconds=1)
 #: columns that help others, and their own
@@ -112,6 +113,11 @@ def _value(name: str | None) -> pl.Expr:
     return pl.lit(1.0) if name is None else pl.col(name).cast(pl.Float64).fill_nan(None)
 
 
+def _split(name: str) -> tuple[str, str]:
+    """Columns that hold a field's two exact parts."""
+    return f"{_HELP}{name}{_HELP}whole", f"{_HELP}{name}{_HELP}rest"
+
+
 def _help(each: OfEvent, tail: str) -> str:
     return f"{_HELP}{each.columns[0] if each.columns else each.event}{_HELP}{tail}"
 
@@ -125,6 +131,8 @@ class _Gathered:
     #: (columns of a pair, condition) → sums over pairs
     pairs: dict[tuple[tuple[str, ...], str], tuple[pl.Expr, list[pl.Expr]]] = field(default_factory=dict)
     rhythms: list[Rhythm] = field(default_factory=list)
+    #: fields that are summed
+    numbers: set[str] = field(default_factory=set)
 
     def add(self, each: OfEvent) -> None:
         if isinstance(each, Rhythm):
@@ -134,7 +142,7 @@ class _Gathered:
             found = age.min() if each.since == "last" else age.max()
             self.lines.append((found / DAY).alias(each.columns[0]))
         elif isinstance(each, Slope):
-            self.lines.append(_slope(each).alias(each.columns[0]))
+            self.lines.append(self._slope(each).alias(each.columns[0]))
         else:
             self._aggregate(each)
 
@@ -165,9 +173,31 @@ class _Gathered:
         mask = inside(window) & holds(each.where) & is_label
         if each.agg in ("count", "lines"):
             self.lines.append(mask.sum().cast(pl.Float64).alias(name))
-        else:
+        elif each.agg in ("min", "max"):
             numbers = pl.when(mask).then(_value(each.of))
             self.lines.append(getattr(numbers, each.agg)().alias(name))
+        else:
+            found = self._sum(each.of or "", lambda part: pl.when(mask).then(part))
+            if each.agg == "mean":
+                count = pl.when(mask).then(_value(each.of)).count()
+                found = pl.when(count > 0).then(found / count)
+            self.lines.append(found.alias(name))
+
+    def _sum(self, of: str, chosen: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
+        whole, rest = _split(of)
+        self.numbers.add(of)
+        return joined(chosen(pl.col(whole)).sum(), chosen(pl.col(rest)).sum())
+
+    def _slope(self, each: Slope) -> pl.Expr:
+        """Σ (t − t̄) y / Σ (t − t̄)², where t counts steps and the newest is the last."""
+        length, steps = parse_window(each.slope) // _TINY, each.steps
+        doubled = steps - 1 - 2 * (pl.col("age") // length)
+        within = (pl.col("age") < length * steps) & holds(each.where)
+        if each.of is None:
+            total = pl.when(within).then(doubled).sum().cast(pl.Float64)
+        else:
+            total = self._sum(each.of, lambda part: pl.when(within).then(part * doubled))
+        return total / 2 / (steps * (steps**2 - 1) / 12)
 
     def _newest(self, each: Aggregate, window: str | None) -> None:
         of, mask = each.of or "", inside(window) & holds(each.where) & pl.col(each.of or "").is_not_null()
@@ -177,6 +207,9 @@ class _Gathered:
     def parts(self, lines: pl.LazyFrame) -> Iterable[pl.LazyFrame]:
         """[user, sums] each."""
         if self.lines:
+            for name in sorted(self.numbers):
+                whole, rest = parts(pl.col(name))
+                lines = lines.with_columns(whole.alias(_split(name)[0]), rest.alias(_split(name)[1]))
             yield lines.group_by("user").agg(self.lines)
         for (columns, _), (mask, sums) in self.pairs.items():
             known = mask & pl.all_horizontal(pl.col(list(columns)).is_not_null())
@@ -186,14 +219,6 @@ class _Gathered:
             yield _rhythm(lines, each)
 
 
-def _slope(each: Slope) -> pl.Expr:
-    """Σ (t − t̄) y / Σ (t − t̄)², where t counts steps and the newest is the last."""
-    length, steps = parse_window(each.slope) // _TINY, each.steps
-    weight = (steps - 1) / 2 - (pl.col("age") // length)
-    within = (pl.col("age") < length * steps) & holds(each.where)
-    return pl.when(within).then(_value(each.of) * weight).sum() / (steps * (steps**2 - 1) / 12)
-
-
 def _rhythm(lines: pl.LazyFrame, each: Rhythm) -> pl.LazyFrame:
     """Gaps between days with the event. [user, the parts]"""
     days = (
@@ -201,8 +226,15 @@ def _rhythm(lines: pl.LazyFrame, each: Rhythm) -> pl.LazyFrame:
     )
     same = pl.col("user") == pl.col("user").shift(1)
     gaps = days.with_columns(gap=pl.when(same).then(pl.col("day") - pl.col("day").shift(1)))
+    gap = pl.col("gap")
     found = gaps.group_by("user").agg(
-        mean=pl.col("gap").mean(), spread=pl.col("gap").std(), now=pl.col("day").min()
+        n=gap.count(), total=gap.sum(), squares=(gap * gap).sum(), now=pl.col("day").min()
+    )
+    n, total = pl.col("n").cast(pl.Int64), pl.col("total")
+    found = found.with_columns(
+        mean=pl.when(n > 0).then(total / n),
+        # whole numbers up to here: the same whatever the order
+        spread=pl.when(n > 1).then(((n * pl.col("squares") - total * total) / (n * (n - 1))).sqrt()),
     )
     named = {
         "gap_mean_days": pl.col("mean"),

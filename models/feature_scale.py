@@ -35,7 +35,8 @@ def sink_features(
 ) -> int:
     """Writes [at, user, features] to `out`/INSTANT-SHARE.parquet; how many rows.
 
-    `shares`: by default as many as the users need. `keep`: leaves out rows that nobody may have. Raises BadInput for a folder with something else in it.
+    `shares`: by default as many as the users need. `keep`: leaves out rows that nobody may have.
+    Raises BadInput for a folder with something else in it.
     """
     if out.exists() and (not out.is_dir() or any(path.suffix != ".parquet" for path in out.iterdir())):
         raise BadInput("is not an empty folder, nor one of features", field="--out", value=str(out))

@@ -16,6 +16,7 @@ from kernel.definitions import parse
 from kernel.errors import BadInput
 from kernel.events import OFFER
 from kernel.learning import ModelRecipe
+from models.exact_sums import exact_sum
 from models.feature_batch import STEADY, derive
 from models.feature_default import usual_features
 from models.feature_definitions import FeatureSet
@@ -103,7 +104,7 @@ def offer_features(history: History, offers: Sequence[object], as_of: datetime, 
         bought.join(wanted, on="item")
         .group_by("user", OFFER)
         .agg(
-            pl.col("amount").sum().alias("affinity_amount"),
+            exact_sum(pl.col("amount")).alias("affinity_amount"),
             pl.col("purchases").sum().cast(pl.Int64).alias("affinity_purchases"),
             pl.len().cast(pl.Int64).alias("affinity_items"),
         )
@@ -118,6 +119,6 @@ def _items(history: History, as_of: datetime, window: str) -> pl.DataFrame:
         history.purchases.lazy()
         .filter((pl.col("at") <= as_of) & (pl.col("at") > since))
         .group_by("user", "item")
-        .agg(pl.col("amount").sum().cast(pl.Float64), pl.col("event_id").n_unique().alias("purchases"))
+        .agg(exact_sum(pl.col("amount")).alias("amount"), pl.col("event_id").n_unique().alias("purchases"))
         .collect()
     )
