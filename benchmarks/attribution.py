@@ -169,8 +169,8 @@ CASE = Case(
     about=(
         "Credit for the outcomes of paths: the 10,000 that the package channelattribution ships, or drawn "
         f"ones where {VARIABLE} does not say where they lie. The first line is all six rules; each other "
-        "line compares one of them with a reckoning that shares nothing with it, path by path. The measure is the "
-        "share of outcomes that both give to the same channel; orders 2 and 3 are compared with order 1."
+        "line compares one of them with a reckoning that shares nothing with it, path by path. The measure "
+        "is the share of outcomes that both give to the same channel; orders 2 and 3 are compared with 1."
     ),
     measure="agreement",
     sizes=(10_000,),
