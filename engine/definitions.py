@@ -33,6 +33,7 @@ from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
 from touchpoint.api import (
+    AudienceSync,
     Channel,
     CouponPool,
     Frequency,
@@ -40,6 +41,7 @@ from touchpoint.api import (
     check_caps,
     check_channels,
     check_frequencies,
+    check_syncs,
     check_pools,
 )
 
@@ -59,6 +61,7 @@ KINDS: dict[str, type[Definition]] = {
     "coupon_pool": CouponPool,
     "quiet_hours": QuietHours,
     "frequency": Frequency,
+    "audience_sync": AudienceSync,
     "provider": Provider,
     "channel": Channel,
     "reward": RewardRule,
@@ -220,6 +223,14 @@ def check_together(
         goals={each.name for each in _only(Goal, merged.values())},
         channels={each.channel for each in _only(Touchpoint, merged.values())},
         events=None if catalog is None else {name: each.fields for name, each in catalog.events.items()},
+    )
+    check_syncs(
+        _only(AudienceSync, merged.values()),
+        groups=groups,
+        goals={each.name for each in _only(Goal, merged.values())},
+        frequencies={each.name for each in _only(Frequency, merged.values())},
+        events=None if catalog is None else {name: each.fields for name, each in catalog.events.items()},
+        fields=None if catalog is None else catalog.fields,
     )
     rewards(_only(RewardRule, merged.values()), _only(MomentDefinition, merged.values()), groups=groups)
     check_experiments(_only(Experiment, merged.values()), _only(Holdout, merged.values()))
