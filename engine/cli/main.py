@@ -26,6 +26,7 @@ from engine.cli import (
     identities,
     membership,
     models,
+    offsite,
     monitoring,
     plans,
     realtime,
@@ -45,7 +46,7 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    features, models, experiments, monitoring, plans, frequency, dispatch, touches, coupons, allocate,
+    features, models, experiments, monitoring, plans, frequency, offsite, dispatch, touches, coupons, allocate,
     realtime, activities, rules,
 ):  # fmt: skip
     module.add_to(app)
