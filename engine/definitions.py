@@ -41,8 +41,8 @@ from touchpoint.api import (
     check_caps,
     check_channels,
     check_frequencies,
-    check_syncs,
     check_pools,
+    check_syncs,
 )
 
 #: kind → model, in the order in which `export` writes them

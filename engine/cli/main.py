@@ -26,8 +26,8 @@ from engine.cli import (
     identities,
     membership,
     models,
-    offsite,
     monitoring,
+    offsite,
     plans,
     realtime,
     rules,
@@ -46,8 +46,8 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    features, models, experiments, monitoring, plans, frequency, offsite, dispatch, touches, coupons, allocate,
-    realtime, activities, rules,
+    features, models, experiments, monitoring, plans, frequency, offsite, dispatch, touches, coupons,
+    allocate, realtime, activities, rules,
 ):  # fmt: skip
     module.add_to(app)
 
