@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import Any
 import polars as pl
 
 from engine.channels import channels_of, trouble_of
-from engine.publish import read_plan
 from engine.wiring import Workspace
 from kernel.clock import micros
 from kernel.contact import MessageClass
@@ -49,7 +49,7 @@ def enqueue(space: Workspace, folder: Path) -> Enqueued:
     nothing. Everything is checked first: channels, providers, and every variable of every content that is
     used. Raises BadInput, with nothing enqueued; Unavailable when the database does not answer.
     """
-    plan = read_plan(folder)
+    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
     run, version = str(plan["date"]), int(plan["version"])
     touches = pl.read_parquet(folder / "touches.parquet")
     definitions = space.definitions()
