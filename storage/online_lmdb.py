@@ -33,7 +33,7 @@ _STEP = Struct("<q")
 _ENDS = Struct(">q")
 _HASH = 16
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-#: bytes that the files may hold; they are sparse
+#: bytes that the files may hold; they grow as they are needed
 _MAP = 1 << 36
 #: of how entries are written; another one is not read
 _FORMAT = "2"
@@ -77,10 +77,8 @@ class LmdbOnlineStore:
             self.anew = not self._told.exists() or self._told.read_text() != boot
             if self.anew:
                 rmtree(folder / "store", ignore_errors=True)
-            env = lmdb.open(
-                self._place, map_size=_MAP, sync=False, metasync=False, writemap=True,
-                max_readers=1024,
-            )  # fmt: skip
+            # not mapped for writing: that would be a sparse file of the whole size, which every copy fills
+            env = lmdb.open(self._place, map_size=_MAP, sync=False, metasync=False, max_readers=1024)
             env.reader_check()  # of processes that were killed
         except (lmdb.Error, OSError) as error:
             self._lock.close()

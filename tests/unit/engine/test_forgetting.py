@@ -120,9 +120,7 @@ def _in_files(space: Workspace, folder: Path, users: list[Any]) -> None:
 
 
 def files(folder: Path) -> list[Path]:
-    """What deciders share holds hashes only, in a sparse file that is larger than memory."""
-    beyond = {"company", "store"}
-    return [path for path in folder.rglob("*") if path.is_file() and not beyond & set(path.parts)]
+    return [path for path in folder.rglob("*") if path.is_file() and "company" not in path.parts]
 
 
 def values(path: Path) -> Iterator[Any]:
