@@ -13,6 +13,7 @@ from engine.backtest import run_backtest, whole_history
 from engine.day import Progress, population
 from engine.definitions import body, check_together, read_definitions
 from engine.identities import select_as
+from engine.outbox import provider_states
 from engine.journal_keeping import describe_journals
 from engine.monitoring import standing
 from engine.selecting import select_audience
@@ -177,6 +178,8 @@ def examine(root: Path) -> list[Finding]:
     look("definitions", definitions)
     look("models", models)
     look("forgetting", forgotten)
+    for each in provider_states(space):
+        found.append(Finding(what=f"provider {each['name']}", well=not each["trouble"], said=each["said"]))
     look("monitoring", lambda: standing(space))
     look("journals", lambda: describe_journals(space))
     for each in tag_states(space):
