@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from kernel.clock import aware, micros, parse_window
 from kernel.errors import BadInput, NotFound
+from models.exact_sums import exact_total
 from models.feature_batch import as_text
 from models.feature_definitions import (
     CELL,
@@ -262,7 +263,10 @@ class _Seen:
         numbers = numbers[~np.isnan(numbers)]
         if not len(numbers):
             return 0.0 if each.agg in ZERO else None
-        return float(getattr(np, each.agg)(numbers))
+        if each.agg in ("min", "max"):
+            return float(getattr(np, each.agg)(numbers))
+        total = exact_total(numbers)
+        return total / len(numbers) if each.agg == "mean" else total
 
 
 def _rhythm(ages: NDArray[np.int64], each: Rhythm) -> list[float | None]:
@@ -283,8 +287,8 @@ def _slope(each: Slope, seen: _Seen, mask: Mask) -> float:
     length, steps = parse_window(each.slope) // _TINY, each.steps
     chosen, numbers = mask & (seen.age < length * steps), seen.numbers(each.of)
     chosen &= ~np.isnan(numbers)
-    weight = (steps - 1) / 2 - seen.age[chosen] // length
-    return float((numbers[chosen] * weight).sum()) / (steps * (steps**2 - 1) / 12)
+    doubled = steps - 1 - 2 * (seen.age[chosen] // length)
+    return exact_total(numbers[chosen], doubled) / 2 / (steps * (steps**2 - 1) / 12)
 
 
 def _ratio(each: Ratio, found: Values) -> float | None:
