@@ -13,9 +13,9 @@ from engine.backtest import run_backtest, whole_history
 from engine.day import Progress, population
 from engine.definitions import body, check_together, read_definitions
 from engine.identities import select_as
-from engine.outbox import provider_states
 from engine.journal_keeping import describe_journals
 from engine.monitoring import standing
+from engine.outbox import provider_states
 from engine.selecting import select_audience
 from engine.selection_reports import check_tags, tag_states
 from engine.settings import FILE, load_settings
