@@ -111,11 +111,7 @@ def complete_loads(space: Workspace) -> None:
 def outbox_report(space: Workspace, run: str | None = None) -> dict[str, Any]:
     """`{tasks, reasons, receipts, providers, trouble}`; how everything stands, for people and machines."""
     channels = channels_of(space.definitions())
-    trouble = {
-        name: said
-        for name, provider in channels.providers.items()
-        if channels.of(name) and (said := trouble_of(space, provider))
-    }
+    trouble = {each["name"]: each["trouble"] for each in provider_states(space) if each["trouble"]}
     return {
         "tasks": space.outbox.tasks(run),
         "reasons": space.outbox.reasons(run),
@@ -123,6 +119,18 @@ def outbox_report(space: Workspace, run: str | None = None) -> dict[str, Any]:
         "providers": {name: each.type for name, each in channels.providers.items()},
         "trouble": trouble,
     }
+
+
+def provider_states(space: Workspace) -> list[dict[str, str]]:
+    """`{name, said, trouble}` of every provider that carries a channel, as far as is known without a call."""
+    channels, found = channels_of(space.definitions()), []
+    for name, provider in channels.providers.items():
+        carried = channels.of(name)
+        if carried:
+            trouble = trouble_of(space, provider)
+            said = trouble or f"{provider.type}, carries {', '.join(carried)}"
+            found.append({"name": name, "said": said, "trouble": trouble})
+    return found
 
 
 def change_task(space: Workspace, action: str, task: str, run: str | None = None) -> list[dict[str, Any]]:
