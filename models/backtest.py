@@ -60,14 +60,14 @@ def back_test(
     )
     if rows is None:
         raise BadInput("has no offer in the weeks after it to compare with", field="plan dates")
-    pooled = _figures(rows, seed)
+    pooled = ranking_figures(rows, seed)
     dates = [
         {
             "plan": plan,
             "offers": part[OFFER].n_unique(),
             "recipients": part.height,
             "responders": int(part["responded"].sum()),
-            **{name: value.mean for name, value in _figures(part, seed, resamples=0).items()},
+            **{name: value.mean for name, value in ranking_figures(part, seed, resamples=0).items()},
         }
         for (plan,), part in rows.group_by("plan", maintain_order=True)
     ]
@@ -104,18 +104,22 @@ def _fold(
     )
 
 
-def _figures(rows: pl.DataFrame, seed: int, resamples: int = _RESAMPLES) -> dict[str, Interval]:
-    """Figures over all (plan, offer) groups; the bootstrap draws users, with all their rows."""
+def ranking_figures(
+    rows: pl.DataFrame, seed: int, names: Sequence[str] = ("model", "rfm"), resamples: int = _RESAMPLES
+) -> dict[str, Interval]:
+    """`lift_NAME` and `auc_NAME` of each score over all (plan, offer) groups, and `lift_FIRST_over_NAME`.
+
+    The bootstrap draws users, with all their rows. `rows`: plan, user, offer, responded, one column a score.
+    """
     groups = rows.select(pl.struct("plan", OFFER).rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
     users = rows.select(pl.col("user").rank("dense").cast(pl.Int64) - 1).to_series().to_numpy()
     y = rows["responded"].to_numpy()
-    scores = {name: rows[name].to_numpy() for name in ("model", "rfm")}
+    ranked = {name: _Ranked.of(groups, rows[name].to_numpy()) for name in names}
     rng = np.random.default_rng(derive_seed(seed, "back-test"))
     count = int(users.max()) + 1
-    ones = np.ones(len(y))
-    exact = _weighted(groups, y, scores, ones)
+    exact = _all(groups, y, ranked, np.ones(len(y)))
     draws = [
-        _weighted(groups, y, scores, rng.multinomial(count, np.full(count, 1 / count))[users].astype(float))
+        _all(groups, y, ranked, rng.multinomial(count, np.full(count, 1 / count))[users].astype(float))
         for _ in range(resamples)
     ]
     found = {}
@@ -125,33 +129,58 @@ def _figures(rows: pl.DataFrame, seed: int, resamples: int = _RESAMPLES) -> dict
     return found
 
 
-def _weighted(
-    groups: NDArray[np.int64], y: Floats, scores: dict[str, Floats], weight: Floats
+@dataclass(frozen=True, kw_only=True)
+class _Ranked:
+    """Rows by group and falling score; rows that tie are a block, which shares its places evenly."""
+
+    order: NDArray[np.int64]
+    #: block of each row in that order
+    block: NDArray[np.int64]
+    #: first row of each block, and its group
+    first: NDArray[np.int64]
+    owner: NDArray[np.int64]
+
+    @staticmethod
+    def of(groups: NDArray[np.int64], score: Floats) -> _Ranked:
+        order = np.lexsort((-score, groups))
+        g, s = groups[order], score[order]
+        begins = np.concatenate([[True], (np.diff(g) != 0) | (np.diff(s) != 0)])
+        first = np.flatnonzero(begins)
+        return _Ranked(order=order, block=np.cumsum(begins) - 1, first=first, owner=g[first])
+
+
+def _all(
+    groups: NDArray[np.int64], y: Floats, ranked: dict[str, _Ranked], weight: Floats
 ) -> dict[str, float]:
     """Responders among the chosen share of each group over those expected at random; and AUC."""
     size = np.bincount(groups, weight)
     hits = np.bincount(groups, weight * y)
     random = float((SHARE * hits).sum())
+    pairs = float((hits * (size - hits)).sum())
+    before_group = np.cumsum(size) - size
     found: dict[str, float] = {}
-    for name, score in scores.items():
-        order = np.lexsort((-score, groups))
-        g, w, s, label = groups[order], weight[order], score[order], y[order]
-        begins = np.concatenate([[0.0], np.cumsum(size)[:-1]])[g]
-        # rows that tie share their places evenly: weight, hits and first place of each tied block
-        block = np.cumsum(np.concatenate([[True], (np.diff(g) != 0) | (np.diff(s) != 0)])) - 1
-        mass, tied = np.bincount(block, w), np.bincount(block, w * label)
-        before = np.bincount(block, w).cumsum() - mass - begins[np.unique(block, return_index=True)[1]]
-        seats = SHARE * size[g[np.unique(block, return_index=True)[1]]]
+    for name, each in ranked.items():
+        w = weight[each.order]
+        mass, tied = np.bincount(each.block, w), np.bincount(each.block, w * y[each.order])
+        before = mass.cumsum() - mass - before_group[each.owner]
+        seats = SHARE * size[each.owner]
         taken = np.clip((seats - before) / np.maximum(mass, 1e-12), 0.0, 1.0)
         found[f"lift_{name}"] = float((taken * tied).sum() / max(random, 1e-12))
-        owner = g[np.unique(block, return_index=True)[1]]
         misses = mass - tied
-        below = np.bincount(owner, misses)[owner] - _running(owner, misses) - misses
-        pairs = hits * (size - hits)
-        won = np.bincount(owner, tied * (below + misses / 2), minlength=len(size))
-        found[f"auc_{name}"] = float(won.sum() / max(pairs.sum(), 1e-12))
-    found["lift_model_over_rfm"] = found["lift_model"] / max(found["lift_rfm"], 1e-12)
+        below = np.bincount(each.owner, misses)[each.owner] - _running(each.owner, misses) - misses
+        won = (tied * (below + misses / 2)).sum()
+        found[f"auc_{name}"] = float(won / max(pairs, 1e-12))
+    first, *others = ranked
+    for name in others:
+        found[f"lift_{first}_over_{name}"] = found[f"lift_{first}"] / max(found[f"lift_{name}"], 1e-12)
     return found
+
+
+def _weighted(
+    groups: NDArray[np.int64], y: Floats, scores: dict[str, Floats], weight: Floats
+) -> dict[str, float]:
+    """`_all` of scores that are not ranked yet."""
+    return _all(groups, y, {name: _Ranked.of(groups, score) for name, score in scores.items()}, weight)
 
 
 def _running(owner: NDArray[np.int64], mass: NDArray[Any]) -> NDArray[Any]:

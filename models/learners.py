@@ -19,6 +19,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from threadpoolctl import threadpool_limits
 
+from kernel.errors import BadInput
+
 Floats = NDArray[np.float64]
 
 _TREES = {
@@ -153,7 +155,12 @@ def fit_amount(x: Floats, y: Floats, names: Sequence[str], seed: int, setting: S
 
 
 def fit_median(x: Floats, y: Floats, names: Sequence[str], seed: int, setting: Setting = PLAIN) -> Boosted:
-    """The middle of the money in the window: the root's median is the median's root."""
+    """The middle of the money in the window: the root's median is the median's root.
+
+    Raises BadInput for signs: LightGBM does not keep them here.
+    """
+    if any(setting.signs):
+        raise BadInput("cannot be held to signs", where="learner median", field="monotone")
     return _fit_root(x, y, names, seed, setting, {"objective": "quantile", "alpha": 0.5})
 
 
@@ -189,7 +196,8 @@ def _boost(
 ) -> Boosted:
     told: dict[str, object] = {**_TREES, **setting.parameters.as_lightgbm(), **objective}
     if any(setting.signs):
-        told |= {"monotone_constraints": list(setting.signs), "monotone_constraints_method": "advanced"}
+        # the finer methods were seen to break their promise beside missing values
+        told |= {"monotone_constraints": list(setting.signs), "monotone_constraints_method": "basic"}
     start, rounds, boosters = _linear_raw(linear, x), setting.parameters.rounds, []
     for bag in range(setting.parameters.bags):
         data = lgb.Dataset(x, y, init_score=start, feature_name=list(names), free_raw_data=False)

@@ -74,6 +74,8 @@ def search_parameters(loss: Callable[[Parameters], tuple[float, ...]], search: S
         tried.append(done)
         return done.loss
 
-    study.optimize(attempt, n_trials=search.trials, timeout=search.seconds)
+    study.optimize(attempt, n_trials=1)
+    if search.trials > 1:
+        study.optimize(attempt, n_trials=search.trials - 1, timeout=search.seconds)
     best = min(tried, key=lambda each: (each.loss, each.number))
     return Searched(trials=tuple(tried), best=best, cut=len(tried) < search.trials)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from models.backtest import SHARE, _figures, _weighted
+from models.backtest import SHARE, _weighted, ranking_figures
 
 Row = tuple[int, int, int, int, int]
 #: group, outcome, model's score, rule's score, weight: few values, so that ties are common
@@ -85,9 +85,9 @@ def test_rows_of_one_user_are_drawn_together() -> None:
             "responded": (user % 2 == 0).astype(float),
         }
     )
-    few = _figures(rows, seed=1, resamples=100)
-    many = _figures(rows.with_columns(user=pl.int_range(200)), seed=1, resamples=100)
-    assert few == _figures(rows, seed=1, resamples=100)
+    few = ranking_figures(rows, seed=1, resamples=100)
+    many = ranking_figures(rows.with_columns(user=pl.int_range(200)), seed=1, resamples=100)
+    assert few == ranking_figures(rows, seed=1, resamples=100)
     for name in ("lift_model", "lift_rfm", "auc_model"):
         assert few[name].mean == many[name].mean
         assert many[name].low <= many[name].mean <= many[name].high
