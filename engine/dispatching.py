@@ -66,6 +66,8 @@ class Dispatcher:
         self._ended, self._woken = asyncio.Event(), asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.accepted = self.settled = 0
+        #: runs of which something changed
+        self.runs: set[str] = set()
         #: provider → why nothing goes out through it
         self.trouble: dict[str, str] = {}
 
@@ -190,6 +192,7 @@ class Dispatcher:
             self._sizes[provider.name] = max(_LEAST, gateway.together, size)
         self.accepted += round_.accepted
         self.settled += round_.settled
+        self.runs.update(task.run for task in prepared.tasks.values())
         self._judge(provider.name, round_)
 
     def _judge(self, name: str, round_: Round) -> None:

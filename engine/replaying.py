@@ -9,14 +9,13 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from engine.delivery_report import publish_delivery
 from engine.dispatching import Dispatcher
 from engine.outbox import enqueue
 from engine.receipts import ReceiptService
-from engine.report.delivery import with_delivery
 from engine.wiring import Workspace
 from kernel.clock import instant, micros, start_of_day
 from kernel.delivery import TouchState
-from storage.lake import write_json, write_text
 from touchpoint.api import sandbox_receipts
 
 #: what the replay's receipts are told by
@@ -41,7 +40,9 @@ class ReplayClock:
         self._at = max(self._at, instant(max(end, next_us)))
 
 
-def replay(workspace: Workspace, day: date, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def replay(
+    workspace: Workspace, day: date, folder: Path, say: Callable[[str], None]
+) -> dict[str, Any] | None:
     """Delivers what waits of a day's plan as if it were that day, with a sandbox's receipts; how that went.
 
     Everything happens at the time of the replay: quiet hours, the ledger, receipts and their events. What it
@@ -54,38 +55,11 @@ def replay(workspace: Workspace, day: date, folder: Path, say: Callable[[str], N
         dispatcher = Dispatcher(space, say=say, pass_time=clock.pass_time)
         asyncio.run(dispatcher.run(until_empty=True))
         _receipts(space, clock, day)
-        found = delivery_of(space, day.isoformat())
-        _publish(folder, found)
+        found = publish_delivery(space, day.isoformat())
     finally:
         space.ledger.close()
         space.database.dispose()
     return found
-
-
-def delivery_of(space: Workspace, run: str) -> dict[str, Any]:
-    """`{run, channels: [{channel, touches, accepted, …}], reasons: [...]}` of one plan."""
-    states: dict[str, dict[str, int]] = {}
-    for task in space.outbox.tasks(run):
-        here = states.setdefault(task["channel"], {})
-        for state, count in task["touches"].items():
-            here[state] = here.get(state, 0) + count
-    told = space.receipts.counts(run)
-    return {
-        "run": run,
-        "channels": [
-            {
-                "channel": channel,
-                "touches": sum(here.values()),
-                "states": dict(sorted(here.items())),
-                "receipts": told.get(channel, {}),
-            }
-            for channel, here in sorted(states.items())
-        ],
-        "reasons": [
-            {name: each[name] for name in ("task", "state", "rule", "reason", "count")}
-            for each in space.outbox.reasons(run)
-        ],
-    }
 
 
 def _receipts(space: Workspace, clock: ReplayClock, day: date) -> None:
@@ -104,13 +78,3 @@ def _receipts(space: Workspace, clock: ReplayClock, day: date) -> None:
     service = ReceiptService(space)
     for start in range(0, len(told), _MANY):
         service.take(SANDBOX, told[start : start + _MANY])
-
-
-def _publish(folder: Path, found: dict[str, Any]) -> None:
-    """Beside the plan, and in its report; what is there already is not written again."""
-    write_json(folder / "delivery.json", found)
-    page = folder / "report.html"
-    before = page.read_text(encoding="utf-8")
-    after = with_delivery(before, found)
-    if after != before:
-        write_text(page, after)

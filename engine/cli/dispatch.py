@@ -20,10 +20,14 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Hand over the touches that are due, as `growth serve` does. Exit 1 when a provider fails."""
+        from engine.delivery_report import publish_delivery
         from engine.dispatching import deliver
         from kernel.errors import GrowthError
 
-        done = deliver(workspace(root), until_empty=until_empty, say=complain if as_json else say)
+        space = workspace(root)
+        done = deliver(space, until_empty=until_empty, say=complain if as_json else say)
+        for run in done.runs:
+            publish_delivery(space, run)
         if as_json:
             say_json({"accepted": done.accepted, "settled": done.settled, "trouble": done.trouble})
         else:

@@ -14,7 +14,7 @@ _END = "</main>"
 
 
 def with_delivery(page: str, found: dict[str, Any]) -> str:
-    """The page with that section instead of an earlier one; `found`: see `engine.replaying.delivery_of`."""
+    """The page with that section instead of an earlier one. `found`: of `engine.delivery_report`."""
     made = Environment(
         loader=PackageLoader("engine.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
