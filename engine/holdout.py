@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -70,3 +71,16 @@ def held_out_now(definitions: Definitions) -> Callable[[str], bool]:
         return lambda _: False
     key, share = holdout.key, holdout.share
     return lambda user: unit(user, key) < share
+
+
+def kept_from(folder: Path, user: str) -> list[dict[str, Any]]:
+    """[{task, goal, benefit, touchpoint, worth, why}] : meant for this user, and withheld."""
+    if not (folder / INTENDED).exists():
+        return []
+    rows = pl.scan_parquet(folder / INTENDED).filter(pl.col("user").cast(pl.String) == user)
+    return (
+        rows.filter(pl.col("why").is_not_null())
+        .select("task", "goal", "benefit", "touchpoint", "worth", "why")
+        .collect()
+        .to_dicts()
+    )

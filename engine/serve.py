@@ -25,6 +25,7 @@ from engine.definitions import parse_definition
 from engine.dispatching import dispatching
 from engine.frequency import show as how_often
 from engine.group_insight import GroupInsight
+from engine.holdout import kept_from
 from engine.http.app import create_app
 from engine.http.services import Services
 from engine.learning import learning, publish_live
@@ -142,7 +143,8 @@ def _explain(workspace: Workspace, day: date, user: str) -> Mapping[str, Any]:
     candidates = pl.scan_parquet(folder / "candidates.parquet").filter(pl.col("user").cast(pl.String) == user)
     chosen = pl.scan_parquet(folder / "assignments.parquet").filter(pl.col("user").cast(pl.String) == user)
     rows = candidates.sort("value", descending=True).collect()
-    if rows.is_empty():
+    kept = kept_from(folder, user)
+    if rows.is_empty() and not kept:
         raise NotFound("user", user, (), where=f"plan {day}", field="user_id")
     got = chosen.collect()["task"].to_list()
     return {
@@ -151,6 +153,7 @@ def _explain(workspace: Workspace, day: date, user: str) -> Mapping[str, Any]:
         "given": got,
         "prices": {use["name"]: use["price"] for use in read_plan(folder)["allocation"]["limits"]},
         "candidates": rows.with_columns(chosen=pl.col("task").is_in(got)).to_dicts(),
+        **({"held_out": kept} if kept else {}),
     }
 
 

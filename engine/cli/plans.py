@@ -89,6 +89,11 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
             f"  {goal['goal']:<14} {goal['assigned']:>6,} users  cost {money(goal['cost']):>9}"
             f"  net gain {money(goal['value']):>10}"
         )
+    for each in plan.get("valued", ()):
+        adds = f", {money(each['adds']['mean'])} a touch" if "adds" in each else ""
+        lines.append(f"  {each['goal']} by {each['benefit']}: valued by {each['by']}{adds}")
+    for each in plan.get("held_out", ()):
+        lines.append(f"  {each['why']}: {each['users']:,} users get nothing of what was meant for them")
     for limit in allocation["limits"]:
         bound = limit["at_most"] if limit["at_most"] is not None else limit["at_least"]
         word = "at most" if limit["at_most"] is not None else "at least"
