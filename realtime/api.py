@@ -27,6 +27,7 @@ from realtime.records import (
     encode_decision,
     encode_outcome,
     encode_void,
+    head,
     micros,
 )
 from realtime.replay import as_logged, replay
@@ -115,6 +116,7 @@ __all__ = [
     "encode_void",
     "evaluate",
     "family",
+    "head",
     "judge",
     "micros",
     "moments",

@@ -135,6 +135,15 @@ class FileJournalReader:
         found = (_SEGMENT.fullmatch(name) for name in os.listdir(self._folder))
         return sorted({each[1] for each in found if each})
 
+    def since(self, writer: str, at: float) -> Position:
+        """Before all that was written at an instant (seconds since 1970) or later, and not much else."""
+        numbers = segments_of(self._folder, writer)
+        for number in numbers:
+            with suppress(FileNotFoundError):  # pruned meanwhile
+                if path_of(self._folder, writer, number).stat().st_mtime >= at:
+                    return (number, 0)
+        return (numbers[-1], 0) if numbers else (0, 0)
+
     def read(self, writer: str, after: Position, most: int = 1 << 20) -> Sequence[tuple[Position, bytes]]:
         number, offset = after
         try:

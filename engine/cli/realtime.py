@@ -1,13 +1,14 @@
-"""`growth serve`, `growth learn`, `growth policies`: what answers in real time, and what learns from it."""
+"""`growth serve`, `learn`, `decisions`, `policies`: what answers in real time, and what learns from it."""
 
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
 
-from engine.cli.shell import HERE, AsJson, Dir, say, say_json, workspace
+from engine.cli.shell import HERE, AsJson, Dir, day_of, say, say_json, workspace
 
 
 def add_to(app: typer.Typer) -> None:
@@ -35,6 +36,24 @@ def add_to(app: typer.Typer) -> None:
 
         learn(workspace(root))
 
+    @app.command("decisions")
+    def decisions_(
+        date: Annotated[str | None, typer.Option("--date", help="Day; default: yesterday.")] = None,
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """What was decided on a day in real time, and what came of it, by moment, action and policy."""
+        from engine.decision_days import decisions_of
+
+        space = workspace(root)
+        today = space.clock.now().astimezone(space.settings.zone).date()
+        found = decisions_of(space, day_of(date, "--date") if date else today - timedelta(days=1))
+        if as_json:
+            say_json(found)
+            return
+        for line in _day(found):
+            say(line)
+
     @app.command("policies")
     def policies_(root: Dir = HERE, as_json: AsJson = False) -> None:
         """Which policy decides, what it has learned, and how the challenger in its shadow compares."""
@@ -46,6 +65,22 @@ def add_to(app: typer.Typer) -> None:
             return
         for line in _lines(found):
             say(line)
+
+
+def _day(found: dict[str, Any]) -> list[str]:
+    head = (
+        f"{found['date']}: {found['decisions']:,} decisions, {found['pending']:,} of them with their reward"
+    )
+    lines = [f"{head} still to come, {found['degraded']:,} degraded"]
+    for each in found["shown"]:
+        worth = each["reward"]
+        bounds = "" if worth["low"] is None else f" [{worth['low']:.4f}, {worth['high']:.4f}]"
+        lines.append(
+            f"{each['moment']:<15} {each['action']:<20} {each['policy']:<20} {each['decisions']:>9,}"
+            f"  brings {worth['mean']:.4f}{bounds}, {each['outcomes']:,} outcomes, {each['uses']:,} uses,"
+            f" cost {each['cost']:.2f}"
+        )
+    return lines
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
