@@ -22,6 +22,7 @@ from storage.online_lmdb import LmdbOnlineStore
 _OPENS = datetime(2026, 3, 2, tzinfo=UTC)
 _CLOSES = _OPENS + timedelta(days=1)
 _SEEDS = 5
+_REFRESH = timedelta(minutes=10)
 #: as many decisions of yesterday make the plan, at most
 _PLANNED = 20_000
 OURS = "ours"
@@ -134,7 +135,8 @@ def _paced(today: Day, told: tuple[Budget, ...]) -> list[int]:
     with tempfile.TemporaryDirectory() as folder:
         store = LmdbOnlineStore(Path(folder) / "shared", keep=1, hold=1, idle=1)
         store.ready()
-        pacing = Pacing(told, store=LmdbBudgets(store), clock=clock)
+        # what it spends itself it knows at once, and there is no other: the store need not be read often
+        pacing = Pacing(told, store=LmdbBudgets(store), clock=clock, refresh=_REFRESH)
         length = timedelta(days=1)
         for number, (share, gains) in enumerate(zip(today.times.tolist(), today.gains.tolist(), strict=True)):
             clock.at = _OPENS + share * length

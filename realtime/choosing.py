@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from kernel.caps import Held, Room, counted, has_room
 from kernel.learning import Action
 from realtime.policy import Policy, checked, draw
+from realtime.seldom import Seldom
 
 #: eligibility and consent: why this user must not get the action, or None. Raises when it cannot tell, and
 #: then the user gets nothing but the default
@@ -17,6 +18,7 @@ Allowed = Callable[[str, Action], str | None]
 NO_POLICY = "default"
 
 _log = logging.getLogger(__name__)
+_log.addFilter(Seldom())
 
 
 class Nothing(Exception):

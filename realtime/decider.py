@@ -24,6 +24,7 @@ from realtime.moments import DecisionRequest, Moment
 from realtime.policy import Policy
 from realtime.ports import JournalWriter, OnlineStore
 from realtime.records import as_json, decision_record, encode_void
+from realtime.seldom import Seldom
 
 #: resource, amount, id → False when its budget has not so much left; the same id is counted once
 Spend = Callable[[str, float, str], bool]
@@ -35,6 +36,7 @@ Rooms = Callable[[str, str, int], Sequence[Room]]
 Entities = Callable[[str], Mapping[str, str] | None]
 
 _log = logging.getLogger(__name__)
+_log.addFilter(Seldom())
 
 
 class Decider:
