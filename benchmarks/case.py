@@ -57,7 +57,9 @@ def report(name: str, case: Case, lines: list[Line], *, seed: int, seconds: floa
     setting: dict[str, object] = {
         "seed": seed,
         "seconds_each": seconds,
-        "cores": os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0)),
+        # above the number of cores, others ran beside
+        "load": round(os.getloadavg()[2], 1),
         "python": platform.python_version(),
         "peak_gib": round(peak, 2),
         **{package: version(package) for package in case.packages},

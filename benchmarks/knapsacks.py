@@ -7,13 +7,16 @@ program, built here from the instance's own arrays, so that no line of the alloc
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import polars as pl
 
 from benchmarks.case import Line
 from conflict.api import allocate, verify
+from conflict.problem import Mask
 from conflict.programs import Ints, Program, Solver, solve
 from kernel.choices import Limits
 from kernel.errors import BadInput
@@ -116,10 +119,16 @@ class Contest:
         return (self.best_bound - entry.objective) / max(1.0, abs(self.best_bound))
 
 
-def contest(instance: Instance, seed: int, seconds: float) -> Contest:
-    """Ours, then each stock solver with the same time, then the linear relaxation."""
+#: (instance, seed, seconds) → what it chooses [n], and its own word
+Peer = Callable[[Instance, int, float], tuple[Mask, str]]
+_NOBODY: Mapping[str, Peer] = MappingProxyType({})
+
+
+def contest(instance: Instance, seed: int, seconds: float, peers: Mapping[str, Peer] = _NOBODY) -> Contest:
+    """Ours, then each stock solver and each of `peers` with the same time, then the linear relaxation."""
     entries = [_ours(instance, seed, seconds)]
     entries += [_stock(instance, who, solver, seed, seconds) for who, solver in _PEERS.items()]
+    entries += [_peer(instance, who, peer, seed, seconds) for who, peer in peers.items()]
     linear = solve(whole_program(instance, whole=False), Solver.GLOP, seconds=seconds).bound
     return Contest(instance=instance, entries=tuple(entries), linear=linear)
 
@@ -146,6 +155,13 @@ def _stock(instance: Instance, who: str, solver: Solver, seed: int, seconds: flo
     took = time.perf_counter() - start
     chosen = None if solved.x is None else instance.frame.filter(pl.Series(solved.x > 0.5))
     return judge(instance, who, chosen, solved.bound, took, str(solved.answer))
+
+
+def _peer(instance: Instance, who: str, peer: Peer, seed: int, seconds: float) -> Entry:
+    start = time.perf_counter()
+    chosen, says = peer(instance, seed, seconds)
+    took = time.perf_counter() - start
+    return judge(instance, who, instance.frame.filter(pl.Series(chosen)), None, took, says)
 
 
 def judge(

@@ -26,7 +26,8 @@ def _line(size: int, seed: int, seconds: float, tied: bool) -> Line:
     for each in range(seed, seed + (SEEDS if size in ASKED else 2)):
         problem, _ = crowd(max(size // PER_USER, 1), each, tied=tied)
         found = solve(Here(problem=problem), seconds=min(most, seconds), gap=asked, seed=each)
-        gaps.append((found.bound - found.objective) / max(abs(found.objective), 1e-9))
+        known = np.isfinite(found.objective)
+        gaps.append((found.bound - found.objective) / max(abs(found.objective), 1e-9) if known else np.inf)
         prices.append(float(str(found.method.get("prices_seconds", np.nan))))
         took.append(found.trace[-1][0] if found.trace else most)
     return Line(

@@ -1,4 +1,7 @@
-"""Where each candidate uses one limit at most, whole choices are found by filling limit after limit."""
+"""Where each candidate uses one limit at most, whole choices are found by filling limit after limit.
+
+And bounded by pricing users instead of limits, which also tells what candidates no better choice can hold.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from conflict.fill import beam
 from conflict.grid import step_of
 from conflict.problem import Floats, Ints, Mask, Problem
+from conflict.sacks import eased, forced
 
 #: users × limits that are written out, at most, and limits
 _CELLS, _LIMITS = 400_000, 200
@@ -31,6 +35,15 @@ _SLICE = 1.0
 _COMPILING = 20.0
 #: part of a unit of worth that is rounding
 _DUST = 1e-9
+#: part of the time left that is for prices on users
+_PART = 0.1
+#: steps to the best prices on users, at most; steps in vain after which they get shorter, by this, until they
+#: are so short; and how much of the last direction each keeps
+_PRICED, _STUCK, _SHORTER, _SHORTEST, _KEEPING = 2_000, 20, 0.7, 1e-4, 0.3
+#: part of the bound that is aimed at above it while no choice is known
+_AIM = 0.003
+#: numbers of the table that tells what each candidate costs at least
+_TABLE = 8_000_000
 
 
 @dataclass(kw_only=True)
@@ -54,6 +67,10 @@ class Filling:
     rng: np.random.Generator
     #: seconds for a state kept, as the last search had it
     pace: float = field(default=np.inf)
+    #: what users are worth to the limit that takes them, [U]; empty: not looked for yet
+    worth: Floats = field(default_factory=lambda: np.zeros(0))
+    #: of the next step to better ones, as part of the distance to what is aimed at
+    length: float = 1.0
 
     @staticmethod
     def of(problem: Problem, prices: Floats, seed: int) -> Filling | None:
@@ -137,6 +154,77 @@ class Filling:
         if open_.all():
             self.pace = took
         return self._choice(where.astype(np.int64)) if found < least - spent else None
+
+    def bound(self, objective: float, end: float) -> float:
+        """No choice is worth more. Prices on users are looked for (and kept) for a part of the time left.
+
+        `objective` is that of the best choice so far, or −inf. Steps are those of B. Polyak (1969).
+        """
+        if not eased.signatures and end - time.monotonic() < _COMPILING:
+            return np.inf
+        users, most = self.cost.shape[0], int(self.room.max())
+        if not self.worth.size:
+            tolls = self.cost + self.price * self.use
+            self.worth = np.minimum(tolls.min(axis=1), self.none)
+            self.worth = np.where(np.isfinite(self.worth), self.worth, 0.0)
+        row, takes = np.empty(most + 1), np.empty((users, most + 1), np.bool_)
+        slope, way, at = np.empty(users), np.zeros(users), self.worth
+        best, stuck, until = -np.inf, 0, end
+        for turn in range(_PRICED):
+            bound = eased(at, self.cost, self.use, self.none, self.room, slope, row, takes)
+            if turn == 0:
+                # not counting that it is compiled
+                until = _PART * end + (1.0 - _PART) * time.monotonic()
+            if bound > best + _DUST * abs(bound):
+                best, self.worth, stuck = bound, at, 0
+            else:
+                stuck += 1
+            aim = -objective if np.isfinite(objective) else best + _AIM * max(abs(best), 1.0)
+            if stuck == _STUCK:
+                self.length, stuck, at = _SHORTER * self.length, 0, self.worth
+            steep = float(slope @ slope)
+            if steep == 0.0 or bound >= aim or self.length < _SHORTEST or time.monotonic() >= until:
+                break
+            way = slope + _KEEPING * way
+            at = at + self.length * (aim - bound) / max(float(way @ slope), 0.1 * steep) * way
+        return -best
+
+    def least(self) -> Floats:
+        """What all must cost at least if a candidate is taken, at the prices on users so far, [n].
+
+        Of a user's candidates without a limit only the best has a figure; empty where tables are too large.
+        """
+        users, limits = self.cost.shape
+        most = int(self.room.max())
+        if not self.worth.size or (users + 1) * (most + 1) > _TABLE:
+            return np.zeros(0)
+        row, takes, slope = np.empty(most + 1), np.empty((users, most + 1), np.bool_), np.empty(users)
+        bound = eased(self.worth, self.cost, self.use, self.none, self.room, slope, row, takes)
+        inside, outside = np.empty((limits, users)), np.empty((limits, users))
+        ahead, rest = np.empty((users + 1, most + 1)), np.empty(most + 1)
+        for limit in range(limits):
+            forced(
+                limit, self.worth, self.cost, self.use, self.room, inside[limit], outside[limit], ahead, rest
+            )
+        # who is taken at one limit is not at any other, and not left out
+        left_out = np.maximum(self.worth - self.none, 0.0)
+        others = outside.sum(axis=0)
+        taken = bound + (inside + others - outside + left_out).T
+        idle = bound + np.maximum(self.none - self.worth, 0.0) + others
+        least = np.full(self.problem.size, np.inf)
+        least[self.place[self.place >= 0]] = taken[self.place >= 0]
+        least[self.without[self.without >= 0]] = idle[self.without >= 0]
+        return least
+
+    def open_for(self, least: Floats, objective: float, step: float) -> Mask:
+        """The candidates that a choice worth more than `objective`, by `step`, may hold, [n]."""
+        enough = -objective - max(step, 0.0)
+        return np.asarray(least <= enough + _DUST * max(1.0, abs(enough), float(np.abs(self.worth).sum())))
+
+    def nearest(self, least: Floats, many: int, chosen: Mask) -> Mask:
+        """About `many` candidates with which all may cost least, and those that are chosen, [n]."""
+        many = min(many, least.size)
+        return np.asarray((least <= np.partition(least, many - 1)[many - 1]) & np.isfinite(least)) | chosen
 
     def _choice(self, where: Ints) -> Mask:
         """The candidates of users at their limits, [n]."""

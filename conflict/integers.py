@@ -21,6 +21,7 @@ from conflict.filling import Filling
 from conflict.greedy import greedy
 from conflict.grid import step_of
 from conflict.improve import Improver
+from conflict.packing import Packing
 from conflict.prices import bound_of
 from conflict.problem import Floats, Ints, Mask, Problem
 from conflict.programs import Answer, Program, Solved
@@ -51,6 +52,9 @@ _ROUNDING, _FEW = 1e-9, 5_000
 _VAIN = 6
 #: seconds that a proof may come late
 _LATE = 0.5
+#: candidates a user of the first core by prices on users; the next is so much wider if that was decided, else
+#: it gets so much longer; and candidates a user up to which all that may be better are looked at
+_EACH_USER, _WIDER, _LONGER, _OPEN = 1.5, 1.3, 1.6, 2.5
 #: seconds of the first run of branch and cut; the next gets twice as long
 _FIRST = 2.0
 
@@ -135,6 +139,8 @@ def search(
     filling = Filling.of(problem, prices, seed)
     if filling is not None and best.offer(filling.search(best.chosen, 0.0, end)):
         start = best.chosen
+    if filling is not None and best.complete:
+        best.limit(filling.bound(best.objective, end))
     core = _columns(problem, point, max(_COLUMNS, _EACH * problem.rules.limits), start)
     method["integers"] = "pairs of changes, neighbourhoods and branch and cut around the prices"
     method["core"] = core.value.size
@@ -168,6 +174,7 @@ def search(
         gap=gap,
         method=method,
         filling=filling,
+        packing=Packing.of(problem, prices, priced, seed),
     )
     try:
         beside.go()
@@ -189,6 +196,8 @@ class _Beside:
     method: dict[str, object]
     #: None where limits cannot be filled one after the other
     filling: Filling | None
+    #: None where candidates may not be taken or left each for itself
+    packing: Packing | None
     #: columns of the next core, and seconds that it gets
     size: int = _CORE
     seconds: float = _FIRST
@@ -198,6 +207,8 @@ class _Beside:
     runs: int = 0
     #: fillings without a better choice since the last one
     vain: int = 0
+    #: candidates a user of the next core by prices on users
+    each: float = _EACH_USER
     apart: Apart = field(default_factory=Apart)
 
     def go(self) -> None:
@@ -225,6 +236,11 @@ class _Beside:
                 self._fill(self.filling)
                 return
             turn -= turn // every
+        if self.packing is not None:
+            if turn % 2 == 0:
+                self._went_on(self.packing.search(self.best.objective, self.end))
+                return
+            turn //= 2
         if turn % 2 == 0:
             self.improver.roam(self.priced - self.best.objective)
         elif turn % 4 == 1:
@@ -234,10 +250,14 @@ class _Beside:
 
     def _fill(self, filling: Filling) -> None:
         found = filling.search(self.best.chosen, 0.99 * self.best.grid, self.end)
+        self.vain = 0 if self._went_on(found) else self.vain + 1
+
+    def _went_on(self, found: Mask | None) -> bool:
+        """Whether this is better than all before; if so, the others go on from it."""
         better = found is not None and self.best.offer(found)
-        self.vain = 0 if better else self.vain + 1
         if better and found is not None:
             self.improver.start(_taken(self.improver.core, found))
+        return better
 
     def _done(self) -> bool:
         self.best.asked()
@@ -249,6 +269,9 @@ class _Beside:
         left = max(self.end - time.monotonic(), 0.05)
         open_ = self.best.bound - self.best.objective
         small = self.best.problem.size <= _WHOLE
+        by_users = self._by_users(left)
+        if by_users is not None:
+            return by_users
         ready = self.best.complete and self.best.chosen is not None and open_ < 0.7 * self.tried
         columns = self._expected(open_)
         if ready and self.runs > (0 if columns <= _CORE else 1 if columns <= _SURE else _BEFORE):
@@ -261,9 +284,7 @@ class _Beside:
                 # a reply is a candidate: as such, branch and cut finds more cuts
                 mask = core.base.copy()
                 mask[core.rivals.members] = True
-                at = np.flatnonzero(mask)
-                part = self.best.problem.keep(mask)
-                return _Job.whole(part, left if at.size <= _SURE else 0.5 * left, at)
+                return self._few(mask, left)
             if core is not None:
                 return _Job.of(core, left if core.value.size <= _SURE else 0.5 * left, proof=True)
             if small:
@@ -284,6 +305,27 @@ class _Beside:
                 self.improver.start(wider.like(core, before.columns))
         return _Job.of(self.improver.core.nearest(size), seconds, proof=False)
 
+    def _by_users(self, left: float) -> _Job | None:
+        """By prices on users: the candidates nearest to the best, or all that something better may hold."""
+        best, filling = self.best, self.filling
+        if filling is None or best.chosen is None or not best.complete:
+            return None
+        best.limit(filling.bound(best.objective, self.end))
+        least = filling.least()
+        if not least.size:
+            return None
+        open_ = filling.open_for(least, best.objective, best.grid)
+        near = filling.nearest(least, round(self.each * best.problem.users), best.chosen)
+        if int(open_.sum()) <= max(_OPEN * best.problem.users, float(near.sum())):
+            return self._few(open_, max(left - _LATE, 0.5 * left))
+        seconds = min(self.seconds, left)
+        return _Job.whole(best.problem.keep(near), seconds, np.flatnonzero(near), proof=False)
+
+    def _few(self, mask: Mask, left: float) -> _Job:
+        """Candidates outside of which nothing can be better, as they are."""
+        at = np.flatnonzero(mask)
+        return _Job.whole(self.best.problem.keep(mask), left if at.size <= _SURE else 0.5 * left, at)
+
     def _expected(self, open_: float) -> float:
         """About how many columns lose no more than this: there are the more, the more they may lose."""
         core = self.improver.core
@@ -302,11 +344,15 @@ class _Beside:
             if solved.x is not None:
                 chosen = np.zeros(self.best.problem.size, np.bool_)
                 chosen[job.at] = solved.x[: job.size] > 0.5
-                self.best.offer(chosen)
-            if self.best.chosen is None and solved.answer is Answer.INFEASIBLE:
+                if self.filling is not None or self.packing is not None:
+                    self._went_on(chosen)
+                else:
+                    self.best.offer(chosen)
+            if job.proof and self.best.chosen is None and solved.answer is Answer.INFEASIBLE:
                 self.best.infeasible = True
                 return
-            bound = solved.bound + self.best.problem.elsewhere
+            none = solved.answer is Answer.INFEASIBLE
+            bound = -np.inf if none else solved.bound + self.best.problem.elsewhere
         else:
             columns = columns_of(job.core, solved)
             bound = bound_of_core(job.core, solved)
@@ -314,6 +360,10 @@ class _Beside:
                 self.best.offer(job.core.choice(columns))
                 self.improver.start(self.improver.core.like(job.core, columns))
                 self.best.offer(self.improver.choice())
+        if job.core is None and not job.proof:
+            # as many candidates as it takes the time for
+            self.each *= _WIDER if solved.answer is Answer.OPTIMAL else 1.0
+            self.seconds *= 1.0 if solved.answer is Answer.OPTIMAL else _LONGER
         if job.proof:
             self.method["proof"] = f"branch and cut over all {job.size} that could be better"
             self.best.limit(max(bound, self.best.objective))
@@ -334,10 +384,10 @@ class _Job:
     at: Ints | None = None
 
     @staticmethod
-    def whole(problem: Problem, seconds: float, at: Ints | None = None) -> _Job:
+    def whole(problem: Problem, seconds: float, at: Ints | None = None, *, proof: bool = True) -> _Job:
         """Candidates as they are: all, or those in these places of all."""
         return _Job(
-            program=program_of(problem, whole=True), seconds=seconds, proof=True, size=problem.size,
+            program=program_of(problem, whole=True), seconds=seconds, proof=proof, size=problem.size,
             at=np.arange(problem.size) if at is None else at,
         )  # fmt: skip
 

@@ -158,9 +158,9 @@ def narrowed(problem: Problem, box: Box) -> Problem:
         return settled, table, here + begin, counts[some], *columns
 
     pieces = list(zip(*_spread(problem, piece), strict=True))
-    settled, tables = pieces[:2]
-    at_, counts = (np.concatenate(each) for each in pieces[2:4])
-    value, amounts, kind = (np.concatenate(each, axis=-1) for each in pieces[4:])
+    # one column after the other, so that no two of them are held in pieces and as a whole
+    kind, amounts, value, counts, at_ = (np.concatenate(pieces.pop(), axis=-1) for _ in range(5))
+    tables, settled = pieces.pop(), pieces.pop()
     use = problem.rules.use(sum(tables))
     return replace(
         problem.bounded(

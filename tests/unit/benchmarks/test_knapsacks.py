@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from benchmarks import gap, mkp, mmkp
+from benchmarks.genetic import evolve
 from benchmarks.knapsacks import Contest, Entry, Instance, contest, judge, lines, whole_program
 from conflict.api import allocate, verify
 from conflict.programs import Answer, Solver, solve
@@ -91,6 +92,24 @@ def test_everybody_finds_what_enumeration_finds(instance: Instance) -> None:
         assert entry.broken == 0
         assert played.gap(entry) == 0.0
     assert played.linear >= best - 1e-6
+
+
+@pytest.mark.parametrize("tightness", mkp.TIGHTNESS)
+def test_the_peer_of_1998_finds_the_best_of_few(tightness: float) -> None:
+    drawn = mkp.draw(2, 9, tightness, 1)
+    best = solve(whole_program(drawn), Solver.HIGHS, seconds=10.0).objective
+    chosen, says = evolve(drawn, 1, 60.0)
+    entry = judge(drawn, "1998", drawn.frame.filter(pl.Series(chosen)), None, 1.0, says)
+    assert (entry.objective, entry.broken) == (best, 0)
+
+
+@pytest.mark.parametrize(("which", "bound"), [(0, 59489.339237), (1, 59024.301618)])
+def test_knapsacks_of_the_library_are_written_off_rightly(which: int, bound: float) -> None:
+    """Linear bounds as in the OR-Library's `mkcbres`; capacities are a quarter of the sums of uses."""
+    taken = mkp.library()[which]
+    assert _linear(taken) == pytest.approx(bound, abs=1e-5)
+    assert taken.capacity == pytest.approx(taken.usage.sum(axis=1) / 4, abs=0.5)
+    assert list(taken.published) == ["the value of 1998", "the best known"]
 
 
 def test_types_of_assignment_follow_their_recipes() -> None:
