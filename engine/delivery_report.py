@@ -38,8 +38,8 @@ def delivery_of(space: Workspace, run: str) -> dict[str, Any]:
 
 
 def publish_delivery(space: Workspace, run: str) -> dict[str, Any] | None:
-    """`delivery.json` in the plan's folder, and a section of its report; None when the plan is gone, or the run
-    was no plan's. Again: changes nothing."""
+    """`delivery.json` in the plan's folder, and a section of its report. None when the plan is gone, or the
+    run was no plan's. Again: changes nothing."""
     try:
         entry = space.plans.find(date.fromisoformat(run))
     except ValueError:
