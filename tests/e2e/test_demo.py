@@ -144,3 +144,34 @@ def test_the_model_beats_rfm_in_the_back_test(demo: Path, folder: Path) -> None:
     assert re.search("back-?test", page, re.IGNORECASE)
     assert f"{figures['lift_model']:.2f}" in page
     assert f"{figures['lift_rfm']:.2f}" in page
+
+
+def test_the_touches_are_delivered_receipted_and_fed_back(growth: Any, demo: Path, folder: Path) -> None:
+    told = json.loads((folder / "delivery.json").read_text(encoding="utf-8"))
+    touches = frame(folder, "touches")
+    sent = {each["channel"]: each["states"] for each in told["channels"]}
+    planned = dict(touches.group_by("channel").len().iter_rows())
+    assert {channel: sum(states.values()) for channel, states in sent.items()} == planned
+    assert all(set(states) <= {"accepted", "refused"} for states in sent.values())
+    letters = [
+        row
+        for path in (demo / "var" / "outbox" / "printers" / "2017-10-16").glob("*.mail.*.csv")
+        for row in pl.read_csv(path).iter_rows(named=True)
+    ]
+    assert len(letters) == sent["mail"]["accepted"]
+    assert all("{" not in row["text"] for row in letters)
+    phones = (demo / "var" / "outbox" / "phones" / "push.jsonl").read_text(encoding="utf-8").splitlines()
+    assert len(phones) == sent["push"]["accepted"]
+    with sqlite3.connect(demo / "var" / "growth.db") as database:
+        events = dict(database.execute("SELECT name, count(*) FROM fresh_events GROUP BY name").fetchall())
+        left = database.execute("SELECT count(*) FROM suppressions WHERE reason = 'unsubscribed'").fetchone()[0]
+    receipts: dict[str, int] = {}
+    for each in told["channels"]:
+        for kind, count in each["receipts"].items():
+            receipts[f"touch_{kind}"] = receipts.get(f"touch_{kind}", 0) + count
+    assert events == receipts
+    assert left == receipts["touch_unsubscribed"]
+    assert "What became of the touches" in (folder / "report.html").read_text(encoding="utf-8")
+    assert growth.well("outbox", "--json", "--dir", demo).json["receipts"] == {
+        each["channel"]: each["receipts"] for each in told["channels"]
+    }
