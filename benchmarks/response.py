@@ -107,8 +107,8 @@ def _matrix(frame: pl.DataFrame, names: list[str]) -> Floats:
 
 CASE = Case(
     about=(
-        "Redemptions of the campaigns of The Complete Journey that began in the five weeks after each of five "
-        "plan dates, with nothing known after the date. Lift: responders among the best 20 % of each "
+        "Redemptions of the campaigns of The Complete Journey that began in the five weeks after each of "
+        "five plan dates, with nothing known after the date. Lift: responders among the best 20 % of each "
         "campaign's recipients over those expected at random. Plain LightGBM has purchases, money, offers "
         "and responses by window, days since the last of each, its own defaults. Intervals are 95 %, over "
         "households."

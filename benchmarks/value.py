@@ -86,7 +86,7 @@ def _line(
     return Line(
         size=size,
         who=name,
-        ratio=mae / float(np.abs(y - best).mean()),
+        ratio=mae / float(np.abs(y - best).mean()) if np.isfinite(mae) else None,
         times=1.0 if ours else spent[name] / spent["ours"],
         seconds=spent[name],
         notes={
