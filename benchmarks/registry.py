@@ -26,6 +26,8 @@ from benchmarks import (
     pacing,
     policies,
     questions,
+    repeat,
+    response,
     scale,
     scoring,
     seeds,
@@ -33,6 +35,7 @@ from benchmarks import (
     spark,
     uplift,
     uplift_recovery,
+    value,
     windows,
     windows_id,
 )
@@ -62,6 +65,8 @@ CASES: dict[str, Case] = {
     "pacing": pacing.CASE,
     "policies": policies.CASE,
     "questions": questions.CASE,
+    "repeat": repeat.CASE,
+    "response": response.CASE,
     "scale": scale.CASE,
     "scoring": scoring.CASE,
     "seeds": seeds.CASE,
@@ -69,6 +74,7 @@ CASES: dict[str, Case] = {
     "spark": spark.CASE,
     "uplift": uplift.CASE,
     "uplift_recovery": uplift_recovery.CASE,
+    "value": value.CASE,
     "windows": windows.CASE,
     "windows_id": windows_id.CASE,
 }
