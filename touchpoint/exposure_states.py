@@ -170,19 +170,17 @@ class _Tally:
         cut = pl.min_horizontal(pl.lit(self._today) - pl.col("day"), pl.lit(window))
         wins = (pl.col("next_kind") == _WON) & (until < window)
         lasts = pl.when(wins.fill_null(value=False)).then(until + 1).otherwise(pl.min_horizontal(until, cut))
-        weight = 2.0 ** (-(self._today - 1 - pl.col("day")) / self._half_life)
         return known.with_columns(
             length=pl.when(exposed).then(lasts).otherwise(0),
             wins=(exposed & wins).fill_null(value=False),
-            weight=weight,
         )
 
     def _count_runs(self, runs: pl.DataFrame) -> None:
-        counted = runs.select(
-            "place", "drawn", "length", "wins", "weight", pl.col("k").clip(upper_bound=self._worth.at_most)
+        known = runs.filter(pl.col("length") > 0).with_columns(
+            pl.col("k").clip(upper_bound=self._worth.at_most)
         )
         keys = ("place", "drawn", "k", "length", "wins")
-        summed = counted.filter(pl.col("length") > 0).group_by(keys).agg(pl.col("weight").sum())
+        summed = self._weighed(known, keys)
         place, drawn, k, length, wins, weight = (summed[each].to_numpy() for each in (*keys, "weight"))
         for r in range(RECENCY):
             days = (length > r) * 1.0 if r < RECENCY - 1 else np.maximum(length - r, 0) * 1.0
@@ -218,13 +216,21 @@ class _Tally:
         self.at_risk[:, :, 0, 0] += there @ 2.0 ** (-ages / self._half_life)
         inside = pl.col("last_kind").eq(_EXPOSED) & (pl.col("day") - pl.col("last_day") < self._worth.window)
         alone = known.filter((pl.col("kind") == _WON) & ~inside.fill_null(value=False))
-        for place, drawn, weight in alone.group_by("place", "drawn").agg(pl.col("weight").sum()).iter_rows():
+        for place, drawn, weight in self._weighed(alone, ("place", "drawn")).iter_rows():
             self.won[place, drawn, 0, 0] += weight
+
+    def _weighed(self, rows: pl.DataFrame, keys: tuple[str, ...]) -> pl.DataFrame:
+        """keys, weight: summed in one order, so that the same rows come to the same digits."""
+        many = rows.group_by(*keys, "day").len().sort(*keys, "day")
+        age = (self._today - 1 - pl.col("day")).cast(pl.Float64)
+        weight = pl.col("len") * pl.lit(2.0).pow(-age / self._half_life)
+        many = many.with_columns(weight.alias("weight"))
+        return many.group_by(keys, maintain_order=True).agg(pl.col("weight").sum())
 
     def _count_leaves(self, known: pl.DataFrame) -> None:
         """An opt-out belongs to the last exposure before it, if that can still tire."""
         tires, most = self._worth.tires, self.touched.shape[2] - 1
-        marks = known.filter(pl.col("kind") != _WON).select("user", "place", "drawn", "day", "kind", "weight")
+        marks = known.filter(pl.col("kind") != _WON).select("user", "place", "drawn", "day", "kind")
         after = pl.col("kind", "day").shift(-1).over("user")
         marks = marks.with_columns(after.name.prefix("next_")).filter(pl.col("kind") == _EXPOSED)
         if marks.is_empty():
@@ -232,12 +238,9 @@ class _Tally:
         near = marks.rolling("day", period=f"{tires}i", group_by="user").agg(pl.len().alias("n"))
         tired = (pl.col("next_kind") == _LEFT) & (pl.col("next_day") - pl.col("day") <= tires)
         marks = marks.with_columns(n=near["n"].clip(upper_bound=most), tired=tired.fill_null(value=False))
-        summed = marks.group_by("place", "drawn", "n").agg(
-            pl.col("weight").sum(), (pl.col("weight") * pl.col("tired")).sum().alias("left")
-        )
-        for place, drawn, n, weight, left in summed.iter_rows():
-            self.touched[place, drawn, n, 0] += weight
-            self.left[place, drawn, n, 0] += left
+        for counts, some in ((self.touched, marks), (self.left, marks.filter("tired"))):
+            for place, drawn, n, weight in self._weighed(some, ("place", "drawn", "n")).iter_rows():
+                counts[place, drawn, n, 0] += weight
 
     def _count_totals(self, known: pl.DataFrame) -> None:
         for kind, many in known.group_by("kind").len().iter_rows():
