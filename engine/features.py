@@ -14,12 +14,20 @@ from engine.feature_names import CELL, ROLES, TOUCH
 from engine.feature_sources import read_declared
 from engine.usecases import instant_of
 from engine.wiring import Workspace
-from insight.api import EventDoor, read_fields, spool_events, user_lines
+from insight.api import EventDoor, event_range, read_fields, spool_events, user_lines
 from kernel.clock import parse_window
 from kernel.errors import BadInput, NotFound
 from kernel.events import OFFER, PURCHASE_ROLES
 from kernel.learning import ModelRecipe
-from models.api import Facts, FeatureSet, OnlineFeatures, find_leaks, settle, sink_features
+from models.api import (
+    Facts,
+    FeatureSet,
+    OnlineFeatures,
+    declared_in,
+    find_leaks,
+    settle,
+    sink_features,
+)
 from storage.events import EventLog
 
 Progress = Callable[[str], None]
@@ -81,7 +89,7 @@ def check_set(
     window = parse_window(within, "--within")
     with TemporaryDirectory(prefix="features-", dir=_scratch(workspace)) as folder:
         # a day beyond the window: what came after the instant must be there to be removed
-        facts = spooled(workspace, features, at + window, Path(folder), progress)
+        facts = spooled(workspace, features, at + window, Path(folder), progress, times=True)
         told = None
         if label is not None:
             told = _label(workspace, facts, features, label, at, at + window, Path(folder))
@@ -108,14 +116,21 @@ def features_now(workspace: Workspace, features: FeatureSet, user_id: str, at: d
         read, _ = read_declared(workspace, [features], at)
         batch |= {event: read[event] for event in others}
     fields = read_fields(catalog, features.fields) if features.fields else None
-    online = OnlineFeatures(features, batch, _begins(workspace, features, names), fields)
+    online = OnlineFeatures(features, batch, _begins(workspace, names), fields)
     return dict(online.of(user, at))
 
 
 def spooled(
-    workspace: Workspace, features: FeatureSet, until: datetime, folder: Path, progress: Progress
+    workspace: Workspace,
+    features: FeatureSet,
+    until: datetime,
+    folder: Path,
+    progress: Progress,
+    *,
+    times: bool = False,
 ) -> Facts:
-    """What a set is made of, as files below `folder` that are read lazily."""
+    """What a set is made of, as files below `folder` that are read lazily; with `times` also every other
+    field that is a time: one after the instant tells that its line was."""
     events, whole = {}, set()
     for event, read in features.events.items():
         if event in (TOUCH, CELL):
@@ -124,7 +139,11 @@ def spooled(
         name, roles = _source_name(workspace, event), _roles(workspace, event)
         back = {role: short for short, role in roles.items()}
         path = folder / f"{event}.parquet"
-        spool_events(workspace.catalog, name, [back.get(each, each) for each in read], until, path)
+        wanted = [back.get(each, each) for each in read]
+        if times:
+            fields = workspace.catalog.events[name].fields
+            wanted += [short for short, field in fields.items() if field.type in ("date", "datetime")]
+        spool_events(workspace.catalog, name, list(dict.fromkeys(wanted)), until, path)
         events[event] = pl.scan_parquet(path).rename(roles, strict=False)
         if workspace.catalog.events[name].id is None:
             whole.add(event)
@@ -132,8 +151,8 @@ def spooled(
     if others:
         more, _ = read_declared(workspace, [features], until)
         events |= {event: more[event].lazy() for event in others}
-    fields = read_fields(workspace.catalog, features.fields).lazy() if features.fields else None
-    return Facts(events=events, fields=fields, whole=frozenset(whole))
+    told = read_fields(workspace.catalog, features.fields).lazy() if features.fields else None
+    return Facts(events=events, fields=told, whole=frozenset(whole))
 
 
 def _label(
@@ -173,10 +192,8 @@ def _roles(workspace: Workspace, event: str) -> dict[str, str]:
     return {short: field.role for short, field in fields.items() if field.role in known}
 
 
-def _begins(workspace: Workspace, features: FeatureSet, names: dict[str, str]) -> dict[str, datetime | None]:
+def _begins(workspace: Workspace, names: dict[str, str]) -> dict[str, datetime | None]:
     """When the records of each event begin."""
-    from insight.api import event_range
-
     return {event: event_range(workspace.catalog, name)[0] for event, name in names.items()}
 
 
@@ -192,8 +209,6 @@ def set_of(workspace: Workspace, name: str | None, model: str | None) -> Feature
         raise BadInput("give either --set or --model", field="--set")
     if name is not None:
         return workspace.definitions().feature_set(name)
-    from models.api import declared_in
-
     predictor, _ = workspace.registry.usable(model or "", workspace.clock.now())
     found = declared_in(predictor.recipe)
     if found is None:

@@ -67,6 +67,10 @@ class Test(Frozen):
 
 Windows = Annotated[tuple[Window, ...], BeforeValidator(_as_tuple)]
 Labels = Annotated[tuple[Label, ...], BeforeValidator(_as_tuple)]
+Condition = Annotated[
+    Annotated[Labels, Tag("labels")] | Annotated[Test, Tag("test")],
+    Discriminator(lambda value: "test" if isinstance(value, dict | Test) else "labels"),
+]
 
 
 def suffix(label: object) -> str:
@@ -80,7 +84,7 @@ class _OfEvent(Frozen):
     #: column, or the beginning of its names; absent: made of the rest
     name: Name | None = None
     #: field → label, labels, or a comparison such as {gt: 0}, of the lines that count
-    where: dict[str, Labels | Test] = {}
+    where: dict[str, Condition] = {}
     #: strictly before the instant: what happens at it does not foretell itself
     before: bool = False
 
@@ -335,13 +339,13 @@ class FeatureSet(Definition):
     @property
     def unsettled(self) -> tuple[str, ...]:
         """Fields whose labels were not given and not found yet."""
+        if self.settled:
+            return ()
         return tuple(
-            each.by if isinstance(each, Aggregate) and each.by else f"cell.{each.cell}"
+            each.by or "" if isinstance(each, Aggregate) else f"cell.{each.cell}"
             for each in self.features
-            if not self.settled
-            and isinstance(each, Aggregate | OfCell)
-            and not each.labels
-            and (isinstance(each, OfCell) or each.by is not None)
+            if (isinstance(each, Aggregate) and each.by is not None and not each.labels)
+            or (isinstance(each, OfCell) and not each.labels)
         )
 
     def longest(self, event: str) -> str | None:
