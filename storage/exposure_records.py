@@ -25,6 +25,8 @@ RECORD = _RECORD.size
 _MARK, _NUMBER = Struct(">Q"), Struct(">I")
 _OURS = re.compile(r"[0-9a-f]{16}")
 _SECOND = 1_000_000
+#: mark of what would have 0, which stands for none
+_MOST = 2**64 - 1
 #: released and expired ones that are remembered of a holder, the newest
 _DEAD = 64
 
@@ -73,9 +75,9 @@ def hash_of(*parts: str) -> bytes:
 def mark_of(touch_id: str) -> int:
     """64 bits of a touch's id: those of an id of sixteen hexadecimal digits, such as a plan's, itself."""
     if _OURS.fullmatch(touch_id):
-        return int(touch_id, 16) or 1
+        return int(touch_id, 16) or _MOST
     digest = blake2b(touch_id.encode(errors="surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") or 1
+    return int.from_bytes(digest, "big") or _MOST
 
 
 def place_of(mark: int) -> bytes:
