@@ -164,13 +164,13 @@ def test_the_touches_are_delivered_receipted_and_fed_back(growth: Any, demo: Pat
     assert len(phones) == sent["push"]["accepted"]
     with sqlite3.connect(demo / "var" / "growth.db") as database:
         events = dict(database.execute("SELECT name, count(*) FROM fresh_events GROUP BY name").fetchall())
-        left = database.execute("SELECT count(*) FROM suppressions WHERE reason = 'unsubscribed'").fetchone()[0]
+        reasons = [reason for (reason,) in database.execute("SELECT reason FROM suppressions")]
     receipts: dict[str, int] = {}
     for each in told["channels"]:
         for kind, count in each["receipts"].items():
             receipts[f"touch_{kind}"] = receipts.get(f"touch_{kind}", 0) + count
     assert events == receipts
-    assert left == receipts["touch_unsubscribed"]
+    assert reasons.count("unsubscribed") == receipts["touch_unsubscribed"]
     assert "What became of the touches" in (folder / "report.html").read_text(encoding="utf-8")
     assert growth.well("outbox", "--json", "--dir", demo).json["receipts"] == {
         each["channel"]: each["receipts"] for each in told["channels"]
