@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,14 @@ def test_a_webhook_gets_every_touch_once_by_its_key(tmp_path: Path, batch: int) 
     assert found["accepted"] == found["states"] == 400
 
 
-def child(root: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", _CHILD, str(root)])
+@contextmanager
+def child(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, "-c", _CHILD, str(root)])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 class KillingMailbox:
@@ -93,10 +100,11 @@ def test_mail_that_was_being_handed_over_is_in_doubt_and_no_mail_goes_twice(
     users.with_columns(token=pl.format("{}@x.example", "uid")).write_parquet(root / "data" / "users.parquet")
     apply(space, root / "d.yaml", by="test")
     enqueue(space, root / "plan")
-    first = child(root)
-    box.victims.append(first)
-    assert first.wait(120) == -signal.SIGKILL
-    assert child(root).wait(120) == 0
+    with child(root) as first:
+        box.victims.append(first)
+        assert first.wait(300) == -signal.SIGKILL
+    with child(root) as second:
+        assert second.wait(300) == 0
     states = Counter(row["state"] for row in space.outbox.outcomes(DAY))
     assert set(states) == {"accepted", "in_doubt"}
     assert 1 <= states["in_doubt"] <= 2 * 2, "no more than were in hand: connections of two loops"

@@ -14,7 +14,7 @@ from email.message import EmailMessage
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 import pytest
@@ -454,7 +454,7 @@ class Mailbox:
         if self.hang_up:
             server.transport.abort()
             return "451 gone"
-        self.mails.append(cast(EmailMessage, message_from_bytes(envelope.content, policy=default)))
+        self.mails.append(message_from_bytes(envelope.content, policy=default))
         return "250 taken"
 
 

@@ -18,7 +18,8 @@ VALUES: dict[str, Any] = {
 
 
 def content(**parts: str) -> Content:
-    return Content(name="hello", goals=("g",), touchpoints=("p",), **parts)
+    said = {"name": "hello", "goals": ["g"], "touchpoints": ["p"], **parts}
+    return Content.model_validate(said)
 
 
 def test_the_first_form_stays_valid_and_other_braces_stay_text() -> None:
