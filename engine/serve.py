@@ -7,12 +7,10 @@ import ipaddress
 import os
 import sys
 from collections.abc import Mapping
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import uvicorn
 from fastapi import FastAPI
 
@@ -25,12 +23,12 @@ from engine.definitions import parse_definition
 from engine.dispatching import dispatching
 from engine.frequency import show as how_often
 from engine.group_insight import GroupInsight
-from engine.holdout import kept_from
 from engine.http.app import create_app
 from engine.http.services import Services
 from engine.learning import learning, publish_live
 from engine.monitoring import newest
 from engine.offsite_loop import syncing
+from engine.plan_questions import PlanQuestions
 from engine.publish import read_plan
 from engine.realtime_service import RealTimeService
 from engine.receipts import ReceiptService
@@ -41,7 +39,7 @@ from engine.usecases import latest_day
 from engine.wiring import Workspace, open_workspace
 from insight.api import Group, resolve
 from kernel.clock import start_of_day
-from kernel.errors import BadInput, NotFound
+from kernel.errors import BadInput
 
 #: variable of the environment that tells workers where they work
 _ROOT = "GROWTH_WORKSPACE"
@@ -87,6 +85,7 @@ def services(workspace: Workspace) -> Services:
     realtime = RealTimeService(workspace, audiences)
     audiences.noted = realtime.note
     activities = ActivityService(workspace, audiences)
+    questions = PlanQuestions(workspace)
     return Services(
         realtime=realtime,
         estimate=partial(_estimate, workspace),
@@ -98,8 +97,8 @@ def services(workspace: Workspace) -> Services:
         insight=GroupInsight(workspace),
         touches=TouchDesk(workspace),
         coupons=CouponDesk(workspace),
-        plan=partial(_plan, workspace),
-        explain=partial(_explain, workspace),
+        plan=lambda day: read_plan(questions.folder(day)),
+        explain=questions.explain,
         policies=partial(standing, workspace.snapshots),
         unready=partial(_unready, realtime, audiences),
         frequency=partial(how_often, workspace),
@@ -124,37 +123,6 @@ def _estimate(workspace: Workspace, raw: Mapping[str, Any]) -> Mapping[str, Any]
     as_of = start_of_day(latest_day(workspace), workspace.settings.zone)
     group = resolve(group, workspace.definitions().tags)
     return vars(population(workspace, as_of).estimate(group))
-
-
-def _folder(workspace: Workspace, day: date) -> Path:
-    entry = workspace.plans.find(day)
-    if entry is None:
-        raise NotFound("plan", day, (), field="date")
-    return Path(entry.folder)
-
-
-def _plan(workspace: Workspace, day: date) -> Mapping[str, Any]:
-    return read_plan(_folder(workspace, day))
-
-
-def _explain(workspace: Workspace, day: date, user: str) -> Mapping[str, Any]:
-    """What this user got and did not get, from the plan's own files."""
-    folder = _folder(workspace, day)
-    candidates = pl.scan_parquet(folder / "candidates.parquet").filter(pl.col("user").cast(pl.String) == user)
-    chosen = pl.scan_parquet(folder / "assignments.parquet").filter(pl.col("user").cast(pl.String) == user)
-    rows = candidates.sort("value", descending=True).collect()
-    kept = kept_from(folder, user)
-    if rows.is_empty() and not kept:
-        raise NotFound("user", user, (), where=f"plan {day}", field="user_id")
-    got = chosen.collect()["task"].to_list()
-    return {
-        "user_id": user,
-        "date": day.isoformat(),
-        "given": got,
-        "prices": {use["name"]: use["price"] for use in read_plan(folder)["allocation"]["limits"]},
-        "candidates": rows.with_columns(chosen=pl.col("task").is_in(got)).to_dicts(),
-        **({"held_out": kept} if kept else {}),
-    }
 
 
 def _is_loopback(host: str) -> bool:

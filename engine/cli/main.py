@@ -28,6 +28,7 @@ from engine.cli import (
     models,
     monitoring,
     offsite,
+    plan_questions,
     plans,
     realtime,
     rules,
@@ -46,8 +47,8 @@ app = typer.Typer(
 )
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
-    features, models, experiments, monitoring, plans, frequency, offsite, dispatch, touches, coupons,
-    allocate, realtime, activities, rules,
+    features, models, experiments, monitoring, plans, plan_questions, frequency, offsite, dispatch, touches,
+    coupons, allocate, realtime, activities, rules,
 ):  # fmt: skip
     module.add_to(app)
 

@@ -25,6 +25,7 @@ from engine.http.fast_lane import Laned, Lanes
 from engine.http.frequency_routes import frequency_routes
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
+from engine.http.plan_routes import asked_plan_routes
 from engine.http.policy_routes import policy_routes
 from engine.http.realtime_routes import realtime_routes
 from engine.http.receipt_routes import receipt_routes
@@ -92,7 +93,7 @@ def create_app(services: Services) -> FastAPI:
         routes = insight_routes(services.insight)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if services.workspace is not None:
-        for made in (definition_routes, rule_routes):
+        for made in (definition_routes, asked_plan_routes, rule_routes):
             routes = made(services.workspace)
             app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if activities is not None:

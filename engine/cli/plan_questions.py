@@ -1,0 +1,163 @@
+"""`growth plans`: what one asks of the plans that were made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from engine.cli.shell import HERE, AsJson, Dir, day_of, say, say_json, show, workspace
+from kernel.errors import BadInput
+
+if TYPE_CHECKING:
+    from engine.plan_questions import PlanQuestions
+
+Day = Annotated[str, typer.Argument(help="Day of the plan, YYYY-MM-DD.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    group = typer.Typer(help="Ask the plans that were made: why, what if, since when.", no_args_is_help=True)
+    app.add_typer(group, name="plans")
+
+    @group.command("list")
+    def list_(root: Dir = HERE, as_json: AsJson = False) -> None:
+        """The newest plan of each day."""
+        found = workspace(root).plans.newest_of_each_day()
+        if as_json:
+            say_json(
+                [
+                    {"date": each.date.isoformat(), "version": each.version, "totals": each.totals}
+                    for each in found
+                ]
+            )
+            return
+        table = Table("date", "version", "assigned", "cost", "gain", "net")
+        for each in found:
+            money = [f"{each.totals[key]:,.2f}" for key in ("cost", "gain", "value")]
+            table.add_row(each.date.isoformat(), str(each.version), f"{each.totals['assigned']:,}", *money)
+        show(table)
+
+    @group.command("explain")
+    def explain(
+        date: Day,
+        user: Annotated[str, typer.Argument(help="Her id.")],
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """Why a user got this and not that, in values and prices."""
+        found = _questions(root).explain(day_of(date, "DATE"), user)
+        if as_json:
+            say_json(found)
+            return
+        say(f"{user} gets {', '.join(found['given']) or 'nothing'}")
+        for each in found["candidates"]:
+            need = f"; it would need {each['would_need']}" if each["would_need"] else ""
+            say(f"  {each['why']}{need}")
+        for each in found["refused"]:
+            say(f"  {each['task']} was refused: {each['reason']}")
+        for each in found["held_out"]:
+            say(f"  {each['task']} was meant and kept back: {each['why']}")
+
+    @group.command("what-if")
+    def what_if(
+        date: Day,
+        limit: Annotated[list[str], typer.Option("--limit", help="LIMIT=NUMBER, or LIMIT.at_least=NUMBER.")],
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """The plan's totals under changed limits; nothing is changed."""
+        questions, day = _questions(root), day_of(date, "DATE")
+        found = questions.what_if(day, _changes(limit))
+        if as_json:
+            say_json(found)
+            return
+        table = Table("", "before", "after", "difference")
+        for key, after in found["totals"].items():
+            before, more = found["before"][key], found["difference"][key]
+            table.add_row(key, f"{before:,.2f}", f"{after:,.2f}", f"{more:+,.2f}")
+        show(table)
+        say(f"{found['status']}, gap {found['gap']:.1e}, {found['seconds']:.2f} s")
+
+    @group.command("curve")
+    def curve(
+        date: Day,
+        limit: Annotated[str, typer.Option("--limit", help="LIMIT=FROM:TO:POINTS.")],
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """Gain against the bound of a limit, each point proven."""
+        found = _questions(root).curve(day_of(date, "DATE"), limit)
+        if as_json:
+            say_json(found)
+            return
+        table = Table("bound", "value", "price of one more", "used")
+        for each in found:
+            told = [each["objective"], each["price"], each["used"]]
+            table.add_row(f"{each['at']:,.2f}", *("–" if one is None else f"{one:,.3f}" for one in told))
+        show(table)
+
+    @group.command("goals")
+    def goals(date: Day, root: Dir = HERE, as_json: AsJson = False) -> None:
+        """What each goal costs the others."""
+        found = _questions(root).goals(day_of(date, "DATE"))
+        if as_json:
+            say_json(found)
+            return
+        table = Table("goal", "brings", "the others bring", "without it they would", "it costs them")
+        for each in found:
+            numbers = [each[key] for key in ("value", "others_with", "others_without", "costs_others")]
+            table.add_row(each["goal"], *("–" if one is None else f"{one:,.2f}" for one in numbers))
+        show(table)
+
+    @group.command("diff")
+    def diff(
+        old: Annotated[str, typer.Argument(help="Day of the earlier plan.")],
+        new: Annotated[str, typer.Argument(help="Day of the later one.")],
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """What changed from one plan to another."""
+        found = _questions(root).difference(day_of(old, "OLD"), day_of(new, "NEW"))
+        if as_json:
+            say_json(found)
+            return
+        table = Table("", found["from"], found["to"], "difference")
+        for key, each in found["totals"].items():
+            more = f"{each['difference']:+,.2f}"
+            table.add_row(key, f"{each['before']:,.2f}", f"{each['after']:,.2f}", more)
+        show(table)
+        users = found["users"]
+        gone, new_ones = f"{users['only_before']:,} no more", f"{users['only_after']:,} new"
+        say(f"users: {users['both']:,} in both, {gone}, {new_ones}")
+        for each in found["prices"]:
+            if each["before"] != each["after"]:
+                was = "–" if each["before"] is None else f"{each['before']:.4g}"
+                say(f"price of {each['limit']}: {was} → {each['after']:.4g}")
+        for each in found["models"]:
+            say(f"model {each['name']}: version {each['before'] or '–'} → {each['after']}")
+
+
+def _questions(root: Path) -> PlanQuestions:
+    from engine.plan_questions import PlanQuestions
+
+    return PlanQuestions(workspace(root))
+
+
+def _changes(asked: list[str]) -> dict[str, dict[str, float | None]]:
+    changes: dict[str, dict[str, float | None]] = {}
+    for text in asked:
+        name, is_, number = text.partition("=")
+        limit, _, side = name.rpartition(".")
+        if side not in ("at_most", "at_least", "penalty") or not limit:
+            limit, side = name, "at_most"
+        try:
+            value = float(number)
+        except ValueError:
+            is_ = ""
+            value = 0.0
+        if not is_ or value != value:
+            raise BadInput("is not LIMIT=NUMBER, or LIMIT.at_least=NUMBER", field="--limit", value=text)
+        changes.setdefault(limit, {})[side] = value
+    return changes

@@ -1,0 +1,81 @@
+"""Plans under /v1: make, and ask what if."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from engine.cycle import plan
+from engine.plan_questions import PlanQuestions
+from engine.wiring import Workspace
+
+Day = Annotated[date, Path(alias="date")]
+
+
+class Making(BaseModel):
+    """The day that is to be planned."""
+
+    model_config = ConfigDict(extra="forbid")
+    date: date
+
+
+class Bounds(BaseModel):
+    """New bounds of one limit; what is not named stays."""
+
+    model_config = ConfigDict(extra="forbid")
+    at_most: float | None = None
+    at_least: float | None = None
+    penalty: float | None = None
+
+
+class Asking(BaseModel):
+    """Limit → its new bounds."""
+
+    model_config = ConfigDict(extra="forbid")
+    limits: dict[str, Bounds] = Field(min_length=1, examples=[{"coupon_budget": {"at_most": 600}}])
+
+
+def asked_plan_routes(space: Workspace) -> APIRouter:
+    router = APIRouter(prefix="/v1/plans", tags=["plans"])
+    questions = PlanQuestions(space)
+
+    @router.get("")
+    def list_plans() -> dict[str, Any]:
+        """The newest plan of each day."""
+        found = space.plans.newest_of_each_day()
+        return {"plans": [{"date": each.date.isoformat(), "version": each.version} for each in found]}
+
+    @router.post("")
+    def make_plan(body: Making) -> dict[str, Any]:
+        """Makes a day's plan and answers with it; the same inputs again change nothing. It takes seconds for
+        thousands of users, minutes for millions."""
+        made = plan(space, body.date, None, lambda _: None)
+        return {**made.summary, "new": made.new}
+
+    @router.post("/{date}/what-if")
+    def what_if(day: Day, body: Asking) -> dict[str, Any]:
+        """Changed limits → the changed plan's totals, with their proof; nothing is changed."""
+        changes = {name: each.model_dump(exclude_unset=True) for name, each in body.limits.items()}
+        return questions.what_if(day, changes)
+
+    @router.get("/{date}/curve")
+    def curve(
+        day: Day, limit: Annotated[str, Query(description="LIMIT=FROM:TO:POINTS", max_length=300)]
+    ) -> dict[str, Any]:
+        """Gain against the bound of a limit, a row a point, each proven."""
+        return {"points": questions.curve(day, limit)}
+
+    @router.get("/{date}/goals")
+    def goals(day: Day) -> dict[str, Any]:
+        """What each goal costs the others."""
+        return {"goals": questions.goals(day)}
+
+    @router.get("/{date}/difference")
+    def difference(day: Day, since: date) -> dict[str, Any]:
+        """What changed since another day's plan."""
+        return questions.difference(since, day)
+
+    return router
