@@ -40,7 +40,8 @@ def with_codes(workspace: Workspace, planned: TouchPlan, benefits: Sequence[Bene
     empty = touches.filter(without).with_columns(
         rule=pl.col("benefit").replace_strict(pools, return_dtype=pl.String)
     )
-    workspace.ledger.release(empty["touch_id"].to_list())
+    if not empty.is_empty():
+        workspace.ledger.release(empty["touch_id"].to_list())
     reason = pl.format("pool {} has no code left; refused until there are more", "rule")
     refused = empty.with_columns(reason=reason).select(Refusals.column_names())
     touches = touches.filter(~without).with_columns(code="found").drop("found")

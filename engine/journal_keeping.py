@@ -16,8 +16,8 @@ from storage.journal_pruning import journal_size, prune
 
 #: answers under keys, and ids of outcomes and events, are known for so long at least
 KEEP = timedelta(hours=24)
-#: touches are held for so long at least, longer where a cap looks back further
-HOLD = timedelta(days=31)
+#: touches are held for so long at least, longer where a cap looks back further; no month is longer
+HOLD = timedelta(days=32)
 #: journals that are so much older than they should be show that nobody prunes
 _LATE = timedelta(days=3)
 
