@@ -73,6 +73,19 @@ def declared_in(recipe: ModelRecipe) -> FeatureSet | None:
     return parse(FeatureSet, told, f"model {recipe.name}")
 
 
+def definition_of(recipe: ModelRecipe) -> dict[str, str]:
+    """Which features a recipe means: name, version and fingerprint of its set; of the usual ones, their windows
+    are the definition."""
+    declared = declared_in(recipe)
+    if declared is None:
+        return {"feature_set": "usual"}
+    return {
+        "feature_set": declared.name,
+        "feature_version": str(declared.version),
+        "feature_fingerprint": declared.fingerprint,
+    }
+
+
 def settled_recipe(recipe: ModelRecipe, history: History, as_of: datetime) -> ModelRecipe:
     """The recipe with the labels of its features found in what was known at `as_of`: what is learned from it
     keeps them. Raises BadInput as `models.feature_settle.settle`."""

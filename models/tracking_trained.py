@@ -9,6 +9,7 @@ import polars as pl
 
 from models.card import as_html, as_markdown, card
 from models.compare import Verdict
+from models.features import definition_of
 from models.plots import (
     contributions_plot,
     gain_plot,
@@ -84,6 +85,7 @@ def _parameters(trained: Trained) -> dict[str, Any]:
         "trusted": trained.predictor.trusted,
         "learner": trained.how.learner,
         "unused": " ".join(trained.unused)[:500],
+        **definition_of(recipe),
         **{f"learner_{name}": value for name, value in vars(trained.how.parameters).items()},
     }
 

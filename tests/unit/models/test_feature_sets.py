@@ -19,7 +19,7 @@ from models.feature_definitions import FeatureSet
 from models.feature_facts import Facts
 from models.feature_scale import sink_features
 from models.feature_settle import settle
-from models.features import recipe_features, settled_recipe
+from models.features import definition_of, recipe_features, settled_recipe
 from models.history import History
 
 BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
@@ -212,3 +212,10 @@ def test_few_rows_and_future_lines_are_no_surprise() -> None:
 
 def recipe_without() -> ModelRecipe:
     return recipe({**ORDER, "agg": "count"}).model_copy(update={"features": None, "within": "42d"})
+
+
+def test_a_recipe_says_which_definition_it_means() -> None:
+    told = definition_of(recipe({**ORDER, "agg": "count"}, version=3))
+    assert (told["feature_set"], told["feature_version"]) == ("mine", "3")
+    assert told != definition_of(recipe({**ORDER, "agg": "lines"}, version=3))
+    assert definition_of(recipe_without()) == {"feature_set": "usual"}
