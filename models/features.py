@@ -74,8 +74,8 @@ def declared_in(recipe: ModelRecipe) -> FeatureSet | None:
 
 
 def definition_of(recipe: ModelRecipe) -> dict[str, str]:
-    """Which features a recipe means: name, version and fingerprint of its set; of the usual ones, their windows
-    are the definition."""
+    """Which features a recipe means: name, version and fingerprint of its set; the usual ones are defined by
+    their windows."""
     declared = declared_in(recipe)
     if declared is None:
         return {"feature_set": "usual"}
