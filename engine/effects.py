@@ -192,45 +192,58 @@ def _chances(rows: pl.DataFrame, experiment: Experiment) -> list[pl.Expr]:
 def _from_plans(
     workspace: Workspace, definitions: Definitions, recipe: UpliftRecipe, as_of: datetime
 ) -> pl.DataFrame:
-    """user, at, treatment, p_…: everyone for whom past plans intended the benefit for the goal."""
+    """user, at, treatment, p_…: everyone for whom plans meant this benefit for this goal before any other."""
     holdout = definitions.one(Holdout)
     if holdout is None:
         raise BadInput("has no holdout to learn from", where=f"uplift {recipe.name}", field="holdout")
     mine = (pl.col("goal") == recipe.goal) & (pl.col("benefit") == recipe.benefit)
     if recipe.touchpoints is not None:
         mine = mine & pl.col("touchpoint").is_in(recipe.touchpoints)
-    held = f"holdout {holdout.name}"
-    # who was kept from it by an experiment was neither given it nor held out of everything
-    parts = [
-        frame.filter(mine & (pl.col("why").is_null() | (pl.col("why") == held))).select(
-            "user",
-            pl.lit(at).cast(INSTANT).alias("at"),
-            pl.when(pl.col("why").is_null())
-            .then(pl.lit(recipe.benefit))
-            .otherwise(pl.lit(CONTROL))
-            .alias("treatment"),
-            pl.lit(1 - holdout.share).alias(f"p_{recipe.benefit}"),
-        )
-        for at, frame in planned(workspace, as_of)
-    ]
-    if not parts:
+    rows = first_intentions(workspace, holdout, as_of)
+    if rows.is_empty():
         raise BadInput(
             "has no past plan that held anybody out", where=f"uplift {recipe.name}", field="benefit",
             value=recipe.benefit,
         )  # fmt: skip
-    return pl.concat(parts)
+    return rows.filter(mine).select(
+        "user",
+        "at",
+        pl.when("treated").then(pl.lit(recipe.benefit)).otherwise(pl.lit(CONTROL)).alias("treatment"),
+        pl.lit(1 - holdout.share).alias(f"p_{recipe.benefit}"),
+    )
 
 
-def planned(
-    workspace: Workspace, until: datetime, since: datetime | None = None
-) -> list[tuple[datetime, pl.DataFrame]]:
+def first_intentions(workspace: Workspace, holdout: Holdout, until: datetime) -> pl.DataFrame:
+    """What plans meant first for each user since this holdout began: user, at, treated, then the columns of
+    `intended.parquet`; without rows where there was none.
+
+    Only the first is a trial. What a plan means for a user later, and what the user looks like by then, is
+    the work of the first already, and differs between those who got it and those who were held out. Who was
+    kept from it by an experiment is left out.
+    """
+    held = f"holdout {holdout.name}"
+    parts = [
+        frame.with_columns(pl.lit(at).cast(INSTANT).alias("at"))
+        for at, frame in planned(workspace, until)
+        if held in frame["why"].unique().to_list()
+    ]
+    if not parts:
+        return pl.DataFrame(schema={"user": pl.Int64, "at": INSTANT, "goal": pl.String, "benefit": pl.String})
+    rows = pl.concat(parts, how="diagonal_relaxed").sort("at", maintain_order=True)
+    first = workspace.tombstones.without(rows).unique("user", keep="first", maintain_order=True)
+    return first.filter(pl.col("why").is_null() | (pl.col("why") == held)).with_columns(
+        pl.col("why").is_null().alias("treated")
+    )
+
+
+def planned(workspace: Workspace, until: datetime) -> list[tuple[datetime, pl.DataFrame]]:
     """(instant, intentions) of the newest plan of each day before `until`, earliest first, where anybody was
     held out and the files are still there."""
     found = []
     for entry in workspace.plans.newest_of_each_day():
         path = Path(entry.folder) / INTENDED
         at = start_of_day(entry.date, workspace.settings.zone)
-        if at < until and (since is None or at >= since) and path.exists():
+        if at < until and path.exists():
             found.append((at, pl.read_parquet(path)))
     return found
 

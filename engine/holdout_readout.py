@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.effects import planned
+from engine.effects import first_intentions
 from engine.usecases import instant_of
 from engine.wiring import Workspace
 from engine.world import read_history
@@ -29,7 +29,7 @@ class PlanReadout:
 
     first: date
     last: date
-    #: plans of these days that held anybody out
+    #: plans of these days that meant something for somebody for the first time
     plans: int
     #: one for all plans together, one a goal, one a goal and benefit
     readouts: tuple[Readout, ...]
@@ -66,23 +66,27 @@ def read_plans(
     """What the plans of these days added to profit, spend and buyers within a window of the first intention.
 
     Profit is margin × spend less what the user's touches were expected to cost, the margin being that of
-    the goal that was intended. A user counts from the first of these plans that meant something for them,
-    and for a goal or benefit from the first that meant it. Always-valid intervals: the reading may be
-    repeated every day. Raises BadInput without a holdout, without plans that held anybody out, and before
-    any window is over.
+    the goal that was intended. A user counts from the first plan since the holdout began that meant
+    something for them, under what it meant, if that plan is of these days. Always-valid intervals: the
+    reading may be repeated every day. Raises BadInput without a holdout, without such users, and before any
+    window is over.
     """
     holdout = space.definitions().one(Holdout)
     if holdout is None:
         raise BadInput("needs a definition of kind holdout", field="--plan", value=f"{first}..{last}")
     zone = space.settings.zone
     since, until = start_of_day(first, zone), start_of_day(last + timedelta(days=1), zone)
-    plans = planned(space, until, since)
-    if not plans:
-        raise BadInput("has no plan that held anybody out", field="--plan", value=f"{first}..{last}")
+    rows = first_intentions(space, holdout, until)
+    rows = rows.filter(pl.col("at") >= since)
+    if rows.is_empty():
+        raise BadInput(
+            "has no plan that held anybody out for the first time", field="--plan", value=f"{first}..{last}"
+        )
+    plans = rows["at"].unique().to_list()
     instant = instant_of(space, as_of)
-    meant = _meant(space, plans, f"holdout {holdout.name}")
+    meant = _meant(space, rows)
     history = read_history(space, instant)
-    costs = space.tombstones.without(_costs(space, plans))
+    costs = space.tombstones.without(_costs(space, min(plans), instant))
     told: dict[str, Any] = {
         "variants": {PLANNED: 1 - holdout.share, HELD_OUT: holdout.share},
         "holdout": HELD_OUT,
@@ -132,27 +136,20 @@ def read_plans(
     return PlanReadout(first=first, last=last, plans=len(plans), readouts=tuple(found))
 
 
-def _meant(space: Workspace, plans: list[tuple[datetime, pl.DataFrame]], held: str) -> pl.DataFrame:
-    """user, at, goal, benefit, margin, variant; without users whom an experiment kept from it."""
+def _meant(space: Workspace, rows: pl.DataFrame) -> pl.DataFrame:
+    """user, at, goal, benefit, margin, variant."""
     margins = {each.name: each.margin for each in space.definitions().of(Goal)}
-    parts = [
-        frame.filter(pl.col("why").is_null() | (pl.col("why") == held)).select(
-            "user",
-            pl.lit(at).cast(INSTANT).alias("at"),
-            "goal",
-            "benefit",
-            pl.when(pl.col("why").is_null())
-            .then(pl.lit(PLANNED))
-            .otherwise(pl.lit(HELD_OUT))
-            .alias("variant"),
-        )
-        for at, frame in plans
-    ]
-    rows = space.tombstones.without(pl.concat(parts))
     gone = set(rows["goal"].unique().to_list()) - set(margins)
     if gone:
         raise BadInput("is no goal any more: its margin is not known", field="goal", value=min(gone))
-    return rows.with_columns(pl.col("goal").replace_strict(margins, return_dtype=pl.Float64).alias("margin"))
+    return rows.select(
+        "user",
+        "at",
+        "goal",
+        "benefit",
+        pl.col("goal").replace_strict(margins, return_dtype=pl.Float64).alias("margin"),
+        pl.when("treated").then(pl.lit(PLANNED)).otherwise(pl.lit(HELD_OUT)).alias("variant"),
+    )
 
 
 def _subjects(meant: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -163,14 +160,14 @@ def _subjects(meant: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
             yield f"{goal} {benefit}", part
 
 
-def _costs(space: Workspace, plans: list[tuple[datetime, pl.DataFrame]]) -> pl.DataFrame:
-    """user, at, cost: what was expected of each touch that no cap, hour or consent refused."""
+def _costs(space: Workspace, since: datetime, until: datetime) -> pl.DataFrame:
+    """user, at, cost: what was expected of each touch that no cap, hour or consent refused, of every plan
+    from the first on: what the first intention led to counts too."""
     parts = []
     for entry in space.plans.newest_of_each_day():
-        at = start_of_day(entry.date, space.settings.zone)
-        if at not in {when for when, _ in plans}:
+        at, folder = start_of_day(entry.date, space.settings.zone), Path(entry.folder)
+        if not since <= at <= until or not (folder / "assignments.parquet").exists():
             continue
-        folder = Path(entry.folder)
         given = pl.read_parquet(folder / "assignments.parquet").select("user", "task", "cost")
         refused = pl.read_parquet(folder / "refusals.parquet")
         if refused.height:

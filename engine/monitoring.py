@@ -12,11 +12,10 @@ from typing import Any
 import polars as pl
 
 from engine.drift import SCORE, drift_at
-from engine.effects import planned
+from engine.effects import first_intentions
 from engine.wiring import Workspace
 from engine.world import plan_instant, read_history
 from kernel.errors import BadInput
-from kernel.events import INSTANT
 from kernel.learning import ModelVersion
 from kernel.work import Goal
 from models.api import (
@@ -24,6 +23,7 @@ from models.api import (
     CalibrationDrift,
     Experiment,
     History,
+    Holdout,
     UpliftRecipe,
     calibration_drift,
     effect_drift,
@@ -252,36 +252,30 @@ def _came(history: History, at: datetime, within: timedelta) -> pl.DataFrame:
 
 
 def _uplift(space: Workspace, recipe: UpliftRecipe, history: History, as_of: datetime) -> list[Alarm]:
-    """Foreseen effects of past intentions against what the holdout shows, window after window."""
+    """Foreseen effects of first intentions against what the holdout shows, window after window."""
     definitions, found = space.definitions(), []
     goal = next(each for each in definitions.of(Goal) if each.name == recipe.goal)
     within, profit = recipe.window(goal), recipe.profit(goal)
-    plans = planned(space, as_of)
-    if not plans or not profit:
+    holdout = definitions.one(Holdout)
+    if holdout is None or not profit:
         return []
+    first = first_intentions(space, holdout, as_of)
     for benefit in treated_by(recipe, {each.name: each for each in definitions.of(Experiment)}):
-        mine = (pl.col("goal") == goal.name) & (pl.col("benefit") == benefit)
-        if not all("gain_low" in frame.columns for _, frame in plans):
-            plans = [(at, frame) for at, frame in plans if "gain_low" in frame.columns]
-        rows = [
-            frame.filter(mine & pl.col("gain_low").is_not_null())
-            .filter(pl.col("why").is_null() | pl.col("why").str.starts_with("holdout "))
-            .select(
-                "user",
-                pl.lit(at).cast(INSTANT).alias("at"),
-                pl.when(pl.col("why").is_null())
-                .then(pl.lit(benefit))
-                .otherwise(pl.lit(CONTROL))
-                .alias("treatment"),
-                (pl.col("gain") / profit).alias("p_foreseen"),
-            )
-            for at, frame in plans
-        ]
-        rows = [frame for frame in rows if frame.height]
-        if not rows:
+        # only what was valued by a measured effect foretold one
+        if "gain_low" not in first.columns:
+            continue
+        rows = first.filter(
+            (pl.col("goal") == goal.name) & (pl.col("benefit") == benefit) & pl.col("gain_low").is_not_null()
+        ).select(
+            "user",
+            "at",
+            pl.when("treated").then(pl.lit(benefit)).otherwise(pl.lit(CONTROL)).alias("treatment"),
+            (pl.col("gain") / profit).alias("p_foreseen"),
+        )
+        if rows.is_empty():
             continue
         try:
-            sample = uplift_sample(history, pl.concat(rows), recipe, within, as_of)
+            sample = uplift_sample(history, rows, recipe, within, as_of)
         except BadInput:  # no window is over yet
             continue
         days = _effect_days(sample.frame, within)
