@@ -199,8 +199,9 @@ def derive_day(
         effects=None if effects is None else effects.frame,
     )
     withheld = withheld_from(definitions, audiences["user"], as_of)
-    derive = partial(derive_candidates, steered=steered)
-    candidates = derive(composed.tasks, resources, audiences, told, None, daily, withheld)
+    candidates = derive_candidates(
+        composed.tasks, resources, audiences, told, None, daily, withheld, steered=steered
+    )
     limits = day_limits(daily if alone is None else None, resources, candidates.frame, rule_limits(fired))
     return Derived(
         users=users,

@@ -33,7 +33,8 @@ _PRIOR = (0.25, 0.25, 0.01, 0.25)
 _ROUNDS, _NEWTON, _CLOSE = 25, 3, 1e-3
 HALF_LIVES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 #: octaves by which neighbours differ
-_NEARER, _NEAR = (0.5, 0.25, 0.125), (0.125,)
+_NEARER: Sequence[float] = (0.5, 0.25, 0.125)
+_NEAR: Sequence[float] = (0.125,)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -119,11 +120,11 @@ def fit_hazards(
     counts that are none."""
     if not counts.at_risk.any():
         raise BadInput("nobody was ever at risk", field="counts")
+    steps: Sequence[float] = _NEARER
     if start is not None and start.mean.shape[0] == counts.at_risk.shape[0]:
         best, steps = _fit(counts, start.half_life, start), _NEAR
     else:
         best = max((_fit(counts, each, start) for each in half_lives), key=lambda each: each.evidence)
-        steps = _NEARER
     if len(half_lives) > 1:
         for step in steps:
             around = (_fit(counts, best.half_life * 2.0**each, best) for each in (-step, step))
