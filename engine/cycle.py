@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from engine.approval import may_go
 from engine.backtest import compare_with_reality, run_backtest, whole_history
 from engine.day import Progress, inputs_of, make_day, train_models
 from engine.monitoring import monitor
@@ -53,8 +54,10 @@ def plan(
     inputs = inputs_of(workspace, day, history.fingerprint())
     known = workspace.plans.find(day, inputs)
     if known is not None and _is_there(target, inputs):
-        enqueue(workspace, target)  # if that was interrupted
-        return Made(folder=target, summary=read_plan(target), new=False)
+        summary = read_plan(target)
+        if may_go(workspace, day, summary["version"]):
+            enqueue(workspace, target)  # if that was interrupted
+        return Made(folder=target, summary=summary, new=False)
     made = make_day(workspace, day, history, progress)
     backtest = None
     if judged:
@@ -70,7 +73,8 @@ def plan(
     workspace.registry.used(made.models, plan=day.isoformat(), version=version)
     workspace.plans.add(day, inputs, str(target), summary["totals"], workspace.clock.now())
     note_runs(workspace, made, inputs)
-    enqueue(workspace, target)
+    if may_go(workspace, day, version):
+        enqueue(workspace, target)
     try:
         monitor(workspace, day, progress, history)
     except GrowthError as error:  # the plan stands, whatever became of the watching

@@ -28,7 +28,7 @@ from kernel.learning import ModelRecipe
 from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
 from models.api import Experiment, FeatureSet, Holdout, UpliftRecipe, check_experiments, check_uplift
-from planner.api import Activity, Resources, Rule, check_activities, check_rules
+from planner.api import Activity, Planning, Resources, Rule, check_activities, check_rules
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
@@ -70,6 +70,7 @@ KINDS: dict[str, type[Definition]] = {
     "uplift": UpliftRecipe,
     "activity": Activity,
     "rule": Rule,
+    "planning": Planning,
     "moment": MomentDefinition,
     "budget": BudgetDefinition,
 }
@@ -276,7 +277,17 @@ def check_together(
     rules = _only(Rule, merged.values())
     check_rules(rules, resources, groups)
     for rule in rules:
-        parse(Schedule, {"cron": rule.cron}, f"rule {rule.name}")
+        _check_cron(f"rule {rule.name}", "cron", rule.cron)
+    for rhythm in _only(Planning, merged.values()):
+        _check_cron(f"planning {rhythm.name}", "cron", rhythm.cron)
+        _check_cron(f"planning {rhythm.name}", "learn", rhythm.learn or rhythm.cron)
+
+
+def _check_cron(where: str, field: str, cron: str) -> None:
+    try:
+        parse(Schedule, {"cron": cron}, where)
+    except BadInput as error:
+        raise BadInput(error.problem, where=where, field=field, value=cron) from None
 
 
 def _only(kind: type[Kind], definitions: Iterable[Definition]) -> tuple[Kind, ...]:

@@ -29,6 +29,7 @@ from engine.learning import learning, publish_live
 from engine.monitoring import newest
 from engine.offsite_loop import syncing
 from engine.plan_questions import PlanQuestions
+from engine.planning import planning
 from engine.publish import read_plan
 from engine.realtime_service import RealTimeService
 from engine.receipts import ReceiptService
@@ -53,7 +54,13 @@ def serve(workspace: Workspace, host: str, port: int, workers: int = 1) -> None:
     if not _is_loopback(host) and workspace.settings.token is None:
         raise BadInput("is beyond loopback: set GROWTH_TOKEN first", field="--host", value=host)
     publish_live(workspace)
-    with scheduling(workspace), learning(workspace), dispatching(workspace), syncing(workspace):
+    with (
+        scheduling(workspace),
+        planning(workspace),
+        learning(workspace),
+        dispatching(workspace),
+        syncing(workspace),
+    ):
         if workers == 1:
             uvicorn.run(answering(workspace), host=host, port=port, log_level="warning", access_log=False)
             return

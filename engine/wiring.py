@@ -18,6 +18,7 @@ from storage.groups import GroupStore
 from storage.identities import IdentityStore
 from storage.outbox import SqlOutbox
 from storage.outbox_receipts import Receipts
+from storage.plan_runs import PlanRuns
 from storage.plans import PlanRegister
 from storage.rules import RuleStore
 from storage.selection_runs import SelectionRuns
@@ -90,6 +91,10 @@ class Workspace:
     @cached_property
     def runs(self) -> SelectionRuns:
         return SelectionRuns(self.database, self.groups)
+
+    @cached_property
+    def plan_runs(self) -> PlanRuns:
+        return PlanRuns(self.database)
 
     @cached_property
     def rules(self) -> RuleStore:

@@ -13,6 +13,7 @@ from planner.compose import Composed, Resources, compose
 from planner.intended import intended
 from planner.leaderboard import Leaderboard, Standing
 from planner.limits import day_limits
+from planner.planning import Planning
 from planner.post_mortem import Result, post_mortem
 from planner.registration import check_answers, form
 from planner.rule_tuning import Brought, shares_by_worth
@@ -31,6 +32,7 @@ __all__ = [
     "Firing",
     "Leaderboard",
     "Period",
+    "Planning",
     "Resources",
     "Result",
     "Reward",

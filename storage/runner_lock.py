@@ -18,8 +18,9 @@ _NUMBER = 0x67726F7774680001
 class RunnerLock:
     """With PostgreSQL the database's own advisory lock, across machines; with SQLite a lock on a file."""
 
-    def __init__(self, engine: Engine, file: Path) -> None:
-        self._engine, self._file = engine, file
+    def __init__(self, engine: Engine, file: Path, number: int = _NUMBER) -> None:
+        """`number`: of the advisory lock; another work has another one."""
+        self._engine, self._file, self._number = engine, file, number
         self._held: Connection | IO[str] | None = None
 
     def take(self) -> bool:
@@ -38,7 +39,7 @@ class RunnerLock:
             return True
         try:
             connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            got = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_NUMBER})").scalar_one()
+            got = connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({self._number})").scalar_one()
         except DBAPIError as error:
             raise Unavailable(f"the database does not answer: {error.orig}") from error
         if got:
@@ -50,6 +51,6 @@ class RunnerLock:
     def give_back(self) -> None:
         held, self._held = self._held, None
         if isinstance(held, Connection):
-            held.exec_driver_sql(f"SELECT pg_advisory_unlock({_NUMBER})")
+            held.exec_driver_sql(f"SELECT pg_advisory_unlock({self._number})")
         if held is not None:
             held.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ from kernel.errors import BadInput
 if TYPE_CHECKING:
     from engine.plan_questions import PlanQuestions
 
+Because = Annotated[str, typer.Option("--because", help="Why, for the record.")]
 Day = Annotated[str, typer.Argument(help="Day of the plan, YYYY-MM-DD.")]
 
 
@@ -98,6 +100,34 @@ def add_to(app: typer.Typer) -> None:
             table.add_row(f"{each['at']:,.2f}", *("–" if one is None else f"{one:,.3f}" for one in told))
         show(table)
 
+    @group.command("approve")
+    def approve(date: Day, because: Because = "", root: Dir = HERE) -> None:
+        """Its touches go out."""
+        _decide(root, date, "approved", because)
+
+    @group.command("hold")
+    def hold(date: Day, because: Because = "", root: Dir = HERE) -> None:
+        """Its touches stay where they are; what is on its way stops."""
+        _decide(root, date, "held", because)
+
+    @group.command("runs")
+    def runs(
+        date: Annotated[str | None, typer.Argument(help="Only of this day.")] = None,
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """How far runs of the daily cycle are, and what each step took."""
+        found = workspace(root).plan_runs.newest(None if date is None else day_of(date, "DATE"))
+        if as_json:
+            say_json(found)
+            return
+        for each in found:
+            why = f": {each['why']}" if each["why"] else ""
+            say(f"{each['day']}  {each['state']:<8} {each['seconds']:>8.1f} s  by {each['reason']}{why}")
+            for step in each["steps"]:
+                took = f"{step['seconds']:.1f} s" if "seconds" in step else "now"
+                say(f"    {step['step']:<28} {took}")
+
     @group.command("goals")
     def goals(date: Day, root: Dir = HERE, as_json: AsJson = False) -> None:
         """What each goal costs the others."""
@@ -137,6 +167,13 @@ def add_to(app: typer.Typer) -> None:
                 say(f"price of {each['limit']}: {was} → {each['after']:.4g}")
         for each in found["models"]:
             say(f"model {each['name']}: version {each['before'] or '–'} → {each['after']}")
+
+
+def _decide(root: Path, date: str, state: str, because: str) -> None:
+    from engine.planning import decide
+
+    found = decide(workspace(root), day_of(date, "DATE"), state, who=getpass.getuser(), why=because)
+    say(f"the plan of {found['date']}, version {found['version']}, is {found['state']}")
 
 
 def _questions(root: Path) -> PlanQuestions:

@@ -27,10 +27,10 @@ def add_to(app: typer.Typer) -> None:
         as_json: AsJson = False,
     ) -> None:
         """Make the day's plan: tasks, assignments and touches as Parquet, plan.json, report.html."""
-        from engine.cycle import plan
+        from engine.planning import plan_recorded
 
         with progress(quiet=as_json) as step:
-            made = plan(workspace(root), day_of(date, "--date"), out, step)
+            made = plan_recorded(workspace(root), day_of(date, "--date"), out, step, "command")
         _show(made, as_json)
 
     @app.command("demo")

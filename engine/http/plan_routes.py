@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from engine.cycle import plan
 from engine.plan_questions import PlanQuestions
+from engine.planning import decide, plan_recorded, standing
 from engine.wiring import Workspace
 
 Day = Annotated[date, Path(alias="date")]
@@ -20,6 +20,15 @@ class Making(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     date: date
+
+
+class Deciding(BaseModel):
+    """A person's word on a plan."""
+
+    model_config = ConfigDict(extra="forbid")
+    state: Literal["approved", "held"]
+    by: str = Field(default="api", max_length=100)
+    why: str = Field(default="", max_length=1000)
 
 
 class Bounds(BaseModel):
@@ -52,8 +61,18 @@ def asked_plan_routes(space: Workspace) -> APIRouter:
     def make_plan(body: Making) -> dict[str, Any]:
         """Makes a day's plan and answers with it; the same inputs again change nothing. It takes seconds for
         thousands of users, minutes for millions."""
-        made = plan(space, body.date, None, lambda _: None)
+        made = plan_recorded(space, body.date, None, lambda _: None, "api")
         return {**made.summary, "new": made.new}
+
+    @router.get("/{date}/standing")
+    def how_it_stands(day: Day) -> dict[str, Any]:
+        """Waiting, approved or held; who said so; its runs with the seconds of each step."""
+        return standing(space, day)
+
+    @router.post("/{date}/decision")
+    def decide_on(day: Day, body: Deciding) -> dict[str, Any]:
+        """Approves the plan, so that its touches go out, or holds it, which stops what is on its way."""
+        return decide(space, day, body.state, who=body.by, why=body.why)
 
     @router.post("/{date}/what-if")
     def what_if(day: Day, body: Asking) -> dict[str, Any]:

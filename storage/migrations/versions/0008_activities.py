@@ -83,7 +83,13 @@ def upgrade() -> None:
         sa.Column("why", sa.Text(), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_activity_rewards")),
-        sa.UniqueConstraint("name", "reward", "user_id", "period", name=op.f("uq_activity_rewards_name_reward_user_id_period")),
+        sa.UniqueConstraint(
+            "name",
+            "reward",
+            "user_id",
+            "period",
+            name=op.f("uq_activity_rewards_name_reward_user_id_period"),
+        ),
     )
     op.create_index(op.f("ix_activity_rewards_user_id"), "activity_rewards", ["user_id"])
 
