@@ -33,7 +33,7 @@ from models.uplift_gate import Margin
 
 Floats = NDArray[np.float64]
 #: rows whose contributions are drawn
-_SHOWN = 1000
+_SHOWN = 500
 _FEWEST = 30
 
 
