@@ -8,7 +8,7 @@ the next batch will end.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -51,12 +51,46 @@ class Lines:
     at: list[int] = field(default_factory=list)
     ids: list[Hashable] = field(default_factory=list)
     values: dict[str, list[Any]] = field(default_factory=dict)
+    #: the same in arrays, until a line is added
+    _arrays: dict[tuple[str, str], NDArray[Any]] = field(default_factory=dict)
+    #: column → value → its code
+    _codes: dict[str, dict[Any, int]] = field(default_factory=dict)
 
     def add(self, at: int, event_id: Hashable, line: Mapping[str, Any], names: Sequence[str]) -> None:
         self.at.append(at)
         self.ids.append(event_id)
         for name in names:
             self.values.setdefault(name, []).append(line.get(name))
+        self._arrays.clear()
+
+    def instants(self) -> NDArray[np.int64]:
+        return self._array("at", "", lambda: np.array(self.at, np.int64))
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """NaN where there is none."""
+        values = self.values[name]
+        plain = (math.nan if each is None else float(each) for each in values)
+        return self._array("numbers", name, lambda: np.fromiter(plain, np.float64, len(values)))
+
+    def codes(self, name: str | None) -> NDArray[np.int64]:
+        """Whole numbers that are equal where values are (of events, where there is no name); −1: none."""
+        known = self._codes.setdefault(name or "", {})
+
+        def coded() -> NDArray[np.int64]:
+            values = self.ids if name is None else self.values[name]
+            found = (-1 if each is None else known.setdefault(each, len(known)) for each in values)
+            return np.fromiter(found, np.int64, len(values))
+
+        return self._array("ids" if name is None else "codes", name or "", coded)
+
+    def code(self, name: str, value: Any) -> int:
+        """−2 for a value that is in no line."""
+        return self._codes.get(name, {}).get(value, -2)
+
+    def _array(self, kind: str, name: str, made: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        if (kind, name) not in self._arrays:
+            self._arrays[kind, name] = made()
+        return self._arrays[kind, name]
 
 
 class OnlineFeatures:
@@ -144,18 +178,13 @@ class OnlineFeatures:
         )
 
     def _seen(self, lines: Lines, event: str, at: int, before: bool) -> _Seen:
-        age = at - np.array(lines.at, np.int64)
+        age = at - lines.instants()
         keep = age > 0 if before else age >= 0
         heard = self.features.known_at.get(event)
         if heard is not None:
             told = lines.values[heard]
             keep &= np.array([each is not None and _instant(each) <= at for each in told], bool)
-        return _Seen(
-            age=age[keep],
-            at=np.array(lines.at, np.int64)[keep],
-            ids=_objects(lines.ids)[keep],
-            values={name: _objects(each)[keep] for name, each in lines.values.items()},
-        )
+        return _Seen(age=age[keep], lines=lines, places=np.flatnonzero(keep))
 
     def _covered(self, event: str, as_of: datetime) -> float:
         first = self._begins.get(event)
@@ -218,9 +247,9 @@ class _Seen:
     """Lines that had happened and were known, in arrays."""
 
     age: NDArray[np.int64]
-    at: NDArray[np.int64]
-    ids: NDArray[np.object_]
-    values: dict[str, NDArray[np.object_]]
+    lines: Lines
+    #: which of the lines they are
+    places: NDArray[np.int64]
 
     def inside(self, window: str | None) -> Mask:
         return np.ones(len(self.age), bool) if window is None else self.age < parse_window(window) // _TINY
@@ -229,10 +258,11 @@ class _Seen:
         """NaN where there is none; ones for lines."""
         if name is None:
             return np.ones(len(self.age))
-        return np.array([math.nan if each is None else float(each) for each in self.values[name]], np.float64)
+        return self.lines.numbers(name)[self.places]
 
     def equal(self, name: str, labels: Sequence[Label]) -> Mask:
-        return np.array([each in labels for each in self.values[name]], bool)
+        codes = self.lines.codes(name)[self.places]
+        return np.isin(codes, [self.lines.code(name, label) for label in labels])
 
     def holds(self, where: Mapping[str, tuple[Label, ...] | Test]) -> Mask:
         found = np.ones(len(self.age), bool)
@@ -247,18 +277,20 @@ class _Seen:
 
     def newest(self, name: str, mask: Mask | None) -> Any:
         """Value of the last line that has one: by time, then event, then value."""
-        some = range(len(self.at)) if mask is None else np.flatnonzero(mask)
-        there = [i for i in some if mask is None or self.values[name][i] is not None]
-        key = (lambda i: (self.at[i], self.ids[i])) if mask is None else (
-            lambda i: (self.at[i], self.ids[i], self.values[name][i]))  # fmt: skip
-        return self.values[name][max(there, key=key)] if there else None
+        lines, values = self.lines, self.lines.values[name]
+        if mask is None:
+            last = max(self.places.tolist(), key=lambda i: (lines.at[i], lines.ids[i]), default=None)
+        else:
+            there = [i for i in self.places[mask].tolist() if values[i] is not None]
+            last = max(there, key=lambda i: (lines.at[i], lines.ids[i], values[i]), default=None)
+        return None if last is None else values[last]
 
     def total(self, each: Aggregate, mask: Mask) -> float | None:
         if each.agg == "lines":
             return float(mask.sum())
         if each.agg in ("count", "distinct"):
-            some = self.ids[mask] if each.agg == "count" else self.values[each.of or ""][mask]
-            return float(len(set(some) - {None}))
+            codes = self.lines.codes(None if each.agg == "count" else each.of)[self.places[mask]]
+            return float(len(np.unique(codes[codes >= 0])))
         numbers = self.numbers(each.of)[mask]
         numbers = numbers[~np.isnan(numbers)]
         if not len(numbers):
@@ -322,12 +354,6 @@ def _rows(frame: pl.DataFrame, user: Any) -> pl.DataFrame:
 def _plain(column: pl.Series) -> list[Any]:
     """Values as Python has them; no number is none."""
     return column.fill_nan(None).to_list() if column.dtype.is_float() else column.to_list()
-
-
-def _objects(values: Sequence[Any]) -> NDArray[np.object_]:
-    found = np.empty(len(values), object)
-    found[:] = values
-    return found
 
 
 def _instant(value: Any) -> int:
