@@ -403,4 +403,5 @@ def _touches(
     broken = check(None, entities)
     if broken:
         raise GrowthError(f"a touch breaks a promise: {broken[0]}")
+    workspace.ledger.expire()
     return with_codes(workspace, planned, resources.benefits, day)
