@@ -114,9 +114,8 @@ class TouchDesk:
         touch more would be granted now, or why not and until when."""
         now, scene, zone = self._space.clock.now(), self._look(), self._zone(user)
         held = self._space.ledger.held(users=[user], since=now - _BEFORE, until=now + _AFTER)
-        touches = [
-            {**row, "at": row["at"].astimezone(zone).isoformat()} for row in held.drop("user").to_dicts()
-        ]
+        rows = held.drop("user").to_dicts()
+        touches = [{**row, "at": row["at"].astimezone(zone).isoformat(timespec="seconds")} for row in rows]
         following = []
         for channel in sorted(scene.channels):
             told = self.would(Wish(touch_id="would", user=user, channel=channel))
