@@ -83,7 +83,7 @@ def event_times(
     batch = lines.group_by("event_id", maintain_order=True).agg(firsts).drop("event_id")
     fresh = _fresh(workspace, name, since, until, fields, summed)
     if fresh.height:
-        fresh = fresh.cast(dict(batch.schema)).select(batch.columns)
+        fresh = fresh.select(pl.col(each).cast(batch.schema[each]) for each in batch.columns)
         fresh = fresh.join(batch, on=["user", "at"], how="anti", maintain_order="left")
         batch = pl.concat([batch, fresh])
     return workspace.tombstones.without(batch)
