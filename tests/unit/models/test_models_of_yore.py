@@ -24,9 +24,8 @@ _RECIPE = ("kind", "name", "label", "description", "predicts", "within", "histor
 def test_it_predicts_as_it_did() -> None:
     at = [datetime(2017, 1, 1 + day, tzinfo=UTC) for day in (0, 1)] * 40
     rng = np.random.default_rng(1)
-    frame = pl.DataFrame(
-        {"user": range(80), "at": at, "label": [0.0, 1.0, 1.0, 0.0] * 20, "x": rng.random(80)}
-    )
+    label = [0.0, 1.0, 1.0, 0.0] * 20
+    frame = pl.DataFrame({"user": range(80), "at": at, "label": label, "x": rng.random(80)})
     recipe = ModelRecipe(name="churn", predicts="churn")
     now = fit(Dataset(frame=frame, as_of=at[1]), recipe, 1)
     of_yore = ModelRecipe.__new__(ModelRecipe)
