@@ -29,8 +29,12 @@ def test_it_predicts_as_it_did() -> None:
     recipe = ModelRecipe(name="churn", predicts="churn")
     now = fit(Dataset(frame=frame, as_of=at[1]), recipe, 1)
     of_yore = ModelRecipe.__new__(ModelRecipe)
-    said = {"__dict__": {name: getattr(recipe, name) for name in _RECIPE}, "__pydantic_fields_set__": {"name"},
-            "__pydantic_extra__": None, "__pydantic_private__": None}  # fmt: skip
+    said = {
+        "__dict__": {name: getattr(recipe, name) for name in _RECIPE},
+        "__pydantic_fields_set__": {"name"},
+        "__pydantic_extra__": None,
+        "__pydantic_private__": None,
+    }
     of_yore.__setstate__(said)
     old = Predictor.__new__(Predictor)
     old.__dict__.update({name: getattr(now, name) for name in _FIELDS} | {"recipe": of_yore})
