@@ -47,6 +47,15 @@ class Round:
         self.after: float | None = None
         self.why = ""
 
+    async def give_back(self, halted: frozenset[int]) -> None:
+        """What belongs to tasks that were paused or cancelled since they were leased."""
+        tasks, messages = self._prepared.tasks, self._prepared.messages
+        back = [number for number, _ in messages if tasks[number].number in halted]
+        if back:
+            gone = set(back)
+            self._prepared.messages = [each for each in messages if each[0] not in gone]
+            await self.settle([Settled(number=number, state=TouchState.QUEUED) for number in back])
+
     async def hand(self, gateway: Gateway, until: float) -> int:
         """Hands over until `until`; what is left goes back to the queue. How many were handed over."""
         size, messages = gateway.together, self._prepared.messages

@@ -30,7 +30,7 @@ _ROUND, _BEAT, _LOOK = 0.5, 5.0, 3.0
 #: seconds between looks at an outbox that had nothing
 _IDLE = 0.3
 #: touches in one lease at least, at first and at most; loops of one provider
-_LEAST, _FIRST, _MOST, _ABREAST = 8, 64, 4096, 2
+_LEAST, _FIRST, _MOST, _ABREAST = 8, 64, 4096, 3
 #: touches of a file at most: they are held in memory
 _MOST_WHOLE = 5_000_000
 #: first rest of a provider that is down and the longest, seconds
@@ -176,7 +176,7 @@ class Dispatcher:
     async def _hand_over(
         self, channels: Channels, provider: Provider, gateway: Gateway, lease: Lease
     ) -> None:
-        begun, whole = monotonic(), isinstance(gateway, FileDrop)
+        whole = isinstance(gateway, FileDrop)
         prepared = await asyncio.to_thread(
             self._preparing.prepare, lease.touches, channels, self._space.clock.now(), whole=whole
         )
@@ -185,6 +185,8 @@ class Dispatcher:
         if isinstance(gateway, FileDrop):
             await round_.write(gateway, lease.parts + 1)
         elif prepared.messages:
+            await round_.give_back(await asyncio.to_thread(self._outbox.halted))
+            begun = monotonic()
             handed = await round_.hand(gateway, begun + _ROUND)
             # as much as half a second takes, growing in steps
             fits = int(handed * _ROUND / max(monotonic() - begun, 1e-3))

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, and_, case, delete, func, select, upd
 
 from kernel.delivery import OutboxTask, OutboxTouch, Rate, TaskState, TouchState
 from kernel.errors import Stale
-from storage.database import chunks, writing
+from storage.database import chunks, reading, writing
 from storage.outbox_load import call_off_cancelled
 from storage.outbox_rows import LEASED, QUEUED, dispatchers, rates, task_of, tasks, touch_of, touches, upsert
 
@@ -138,11 +138,16 @@ def lease(
     due or not, once the first is due; for files, which carry the times. Raises Stale when the dispatcher was
     taken for dead: it must join again.
     """
+    with reading(engine, _WHAT) as connection:  # most looks find nothing, and need no lock
+        open_, empty = _open_tasks(connection, channels)
+    if not empty and all(due > now_us for _, due, _ in open_):
+        return Lease(next_us=min((due for _, due, _ in open_), default=None))
     with writing(engine, _WHAT, lock=touches.name) as connection:
         alive = select(dispatchers.c.owner).where(dispatchers.c.owner == owner)
         if connection.execute(alive).first() is None:
             raise Stale(_BURIED)
-        open_ = _open_tasks(connection, channels, now_us)
+        open_, empty = _open_tasks(connection, channels)
+        _close(connection, empty, now_us)
         next_us = min((due for _, due, _ in open_ if due > now_us), default=None)
         names = {rate.name: rate for channel in channels for rate in limits.get(channel, ())}
         tokens = _tokens(connection, names, now_us)
@@ -168,8 +173,9 @@ def lease(
             parts = files
             if whole:
                 break
-        _take(connection, owner, [touch.number for _, touch in taken], now_us)
-        _keep_tokens(connection, tokens, now_us)
+        if taken:
+            _take(connection, owner, [touch.number for _, touch in taken], now_us)
+            _keep_tokens(connection, tokens, now_us)
     return Lease(touches=tuple(taken), next_us=next_us, parts=parts)
 
 
@@ -184,9 +190,10 @@ def give_tokens_back(engine: Engine, names: Mapping[str, int]) -> None:
 
 
 def _open_tasks(
-    connection: Connection, channels: Collection[str], now_us: int
-) -> list[tuple[OutboxTask, int, int]]:
-    """Running tasks with something to do: (task, when its next touch is due, files of it)."""
+    connection: Connection, channels: Collection[str]
+) -> tuple[list[tuple[OutboxTask, int, int]], list[int]]:
+    """Running tasks with something to do: (task, when its next touch is due, files of it), in the order in
+    which they are served; and numbers of those of which nothing waits."""
     waits = (
         select(func.min(touches.c.due_us)).where(touches.c.task_number == tasks.c.number, QUEUED)
     ).scalar_subquery()
@@ -197,13 +204,17 @@ def _open_tasks(
         tasks.c.done_us.is_(None),
     )
     rows = connection.execute(query).all()
-    empty = [row.number for row in rows if row.due is None]
-    if empty:  # nothing waits; what is leased may come back, and then it is open again
+    open_ = [(task_of(row), int(row.due), int(row.parts)) for row in rows if row.due is not None]
+    open_.sort(key=lambda each: (each[0].message_class != "transactional", each[1], each[0].number))
+    return open_, [row.number for row in rows if row.due is None]
+
+
+def _close(connection: Connection, empty: Sequence[int], now_us: int) -> None:
+    """Nothing of them waits, so nobody need look at them any more; what is leased may come back yet."""
+    if empty:
         busy = select(touches.c.task_number).where(LEASED)
         done = and_(tasks.c.number.in_(empty), tasks.c.number.not_in(busy))
         connection.execute(update(tasks).where(done).values(done_us=now_us))
-    open_ = [(task_of(row), int(row.due), int(row.parts)) for row in rows if row.due is not None]
-    return sorted(open_, key=lambda each: (each[0].message_class != "transactional", each[1], each[0].number))
 
 
 def _take(connection: Connection, owner: str, numbers: Sequence[int], now_us: int) -> None:

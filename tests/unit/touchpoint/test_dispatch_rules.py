@@ -131,3 +131,10 @@ def test_what_is_suppressed_elsewhere_or_does_not_bind_the_class_lets_it_go() ->
     bounced = case(at, suppressed=[("", Suppressed.HARD_BOUNCE)], message_class=bill)
     assert rules().judge("app", bounced, at).rule == "suppressed", "it cannot arrive"
     assert rules().judge("app", case(at, consent=False, message_class=bill), at).rule == "consent"
+
+
+def test_what_was_open_a_moment_ago_is_judged_anew() -> None:
+    asked, noon, night = rules(), berlin(1, 12), berlin(1, 23)
+    assert asked.judge("app", case(noon), noon) == GO
+    assert asked.judge("app", case(noon), night).what == "wait"
+    assert asked.judge("app", case(noon), noon) == GO
