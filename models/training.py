@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import partial
 
 import numpy as np
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
 from kernel.errors import BadInput
-from kernel.events import OFFER
 from kernel.learning import ModelRecipe
 from kernel.randomness import derive_seed
 from models.calibration import Calibrator, choose_calibrator
 from models.conformal import fit_band
-from models.datasets import Dataset, check_labels, horizon_dataset, response_dataset
+from models.datasets import Dataset, horizon_dataset, response_dataset
 from models.evaluation import losses, mean_by_user
 from models.evidence import Evidence, judge
 from models.history import History
@@ -37,15 +35,22 @@ from models.predictor import Predictor
 from models.search import Searched, search_parameters
 from models.survival import fit_hazard
 from models.survival_labels import silence_labels
+from models.training_data import (
+    PROBABILITIES,
+    check_learnable,
+    check_signs,
+    learnable_matrix,
+    of_features,
+    setting_of,
+    varying,
+)
 
-__all__ = ["Evidence", "Predictor", "Trained", "dataset_of", "fit", "train"]
+__all__ = ["PROBABILITIES", "Evidence", "Predictor", "Trained", "dataset_of", "fit", "train"]
 
 Floats = NDArray[np.float64]
 Learn = Callable[..., Learned]
 #: part of the rows, the latest, on which a model is judged
 HELD_OUT = 0.25
-#: outcomes that are 0 or 1
-PROBABILITIES = ("response", "churn", "lapse")
 #: learners of money, the first unless another does better
 AMOUNTS: dict[str, Learn] = {"root": fit_amount, "two-part": fit_two_part, "median": fit_median}
 _FOLDS = 4
@@ -96,8 +101,8 @@ def train(
     data = dataset_of(history, as_of, recipe)
     early, late = _by_time(history, data, recipe)
     for part in (early, late):
-        _check(part, recipe)
-    _check_signs(data.features, recipe)
+        check_learnable(part, recipe)
+    check_signs(data.features, recipe)
     searched = _search(early, recipe, seed) if recipe.search else None
     how = _choose(early, recipe, seed, searched.best.parameters if searched else PLAIN.parameters)
     judged = fit(early, recipe, seed, how)
@@ -145,42 +150,6 @@ def _by_time(history: History, data: Dataset, recipe: ModelRecipe) -> tuple[Data
     return (known if known.frame["at"].n_unique() > 1 else early), late
 
 
-def _check(data: Dataset, recipe: ModelRecipe) -> None:
-    """Raises BadInput for what cannot be learned from or judged by."""
-    where, labels = f"dataset {recipe.predicts}", data.frame["label"]
-    if (wrong := data.frame.filter(~pl.col("label").cast(pl.Float64).is_finite().fill_null(False))).height:
-        raise BadInput("has no finite label", where=where, field="user", value=str(wrong["user"][0]))
-    keys = [name for name in ("user", OFFER, "at") if name in data.frame.columns]
-    if data.frame.select(keys).is_duplicated().any():
-        twice = data.frame.filter(pl.struct(keys).is_duplicated())
-        raise BadInput(
-            "is there twice at one instant", where=where, field="user", value=str(twice["user"][0])
-        )
-    if recipe.predicts in PROBABILITIES:
-        check_labels(data, recipe.predicts)
-    elif labels.n_unique() < 2:
-        raise BadInput(
-            f"is the same for all {data.frame.height} examples", where=where, field="label",
-            value=labels.first(),
-        )  # fmt: skip
-
-
-def _check_signs(names: list[str], recipe: ModelRecipe) -> None:
-    """Raises BadInput for a pattern that fits no feature."""
-    for pattern in recipe.monotone:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise BadInput("fits no feature", where=f"model {recipe.name}", field="monotone", value=pattern)
-
-
-def _signs(names: list[str], recipe: ModelRecipe) -> tuple[int, ...]:
-    """+1, −1 or 0 a feature."""
-    told = {"rises": 1, "falls": -1}
-    return tuple(
-        next((told[sign] for pattern, sign in recipe.monotone.items() if fnmatchcase(name, pattern)), 0)
-        for name in names
-    )
-
-
 def _learner(name: str, recipe: ModelRecipe) -> Learn:
     if name == "hazard":
         return partial(fit_hazard, window=recipe.horizon / timedelta(days=1))
@@ -197,7 +166,7 @@ def _choose(data: Dataset, recipe: ModelRecipe, seed: int, parameters: Parameter
     if not parts:
         return How(learner="root", parameters=parameters, losses={})
     ((seen, rest),) = parts
-    setting = _setting(seen, recipe, parameters).fewer()
+    setting = setting_of(seen, recipe, parameters).fewer()
     # LightGBM sets the leaves of quantiles anew after growing them, against any sign
     able = {name: learn for name, learn in AMOUNTS.items() if name != "median" or not recipe.monotone}
     found = {name: _loss(learn, seen, rest, recipe, seed, setting) for name, learn in able.items()}
@@ -214,12 +183,12 @@ def _loss(
     learn: Learn, seen: Dataset, rest: Dataset, recipe: ModelRecipe, seed: int, setting: Setting
 ) -> Floats:
     """Of every row of `rest` by a model that learned on `seen`, made right in the mean."""
-    names = _varying(seen)
-    model = learn(_matrix(seen, names), seen.labels, names, seed, _only(setting, seen, names))
-    predicted = model.predict(_matrix(rest, names))
+    names = varying(seen)
+    model = learn(learnable_matrix(seen, names), seen.labels, names, seed, of_features(setting, seen, names))
+    predicted = model.predict(learnable_matrix(rest, names))
     probability = recipe.predicts in PROBABILITIES
     if not probability:
-        known = model.predict(_matrix(seen, names))
+        known = model.predict(learnable_matrix(seen, names))
         predicted = predicted * seen.labels.sum() / max(known.sum(), 1e-9)
     return losses(rest.labels, predicted, probability=probability)
 
@@ -235,7 +204,7 @@ def _search(data: Dataset, recipe: ModelRecipe, seed: int) -> Searched:
 
     def loss(parameters: Parameters) -> tuple[float, ...]:
         return tuple(
-            float(_loss(learn, seen, rest, recipe, seed, _setting(seen, recipe, parameters).fewer()).mean())
+            float(_loss(learn, seen, rest, recipe, seed, setting_of(seen, recipe, parameters).fewer()).mean())
             for seen, rest in parts
         )
 
@@ -261,7 +230,7 @@ def _judgeable(data: Dataset, recipe: ModelRecipe) -> bool:
     try:
         if data.frame.height < 50:
             return False
-        _check(data, recipe)
+        check_learnable(data, recipe)
     except BadInput:
         return False
     return True
@@ -273,9 +242,9 @@ def fit(data: Dataset, recipe: ModelRecipe, seed: int, how: How | None = None) -
     Without `how` the learner of money is chosen on `data` itself.
     """
     how = how or _choose(data, recipe, seed, PLAIN.parameters)
-    names = _varying(data)
-    x, y = _matrix(data, names), data.labels
-    setting = _only(_setting(data, recipe, how.parameters), data, names)
+    names = varying(data)
+    x, y = learnable_matrix(data, names), data.labels
+    setting = of_features(setting_of(data, recipe, how.parameters), data, names)
     learn = _learner(how.learner, recipe)
     instants = data.frame["at"].to_physical().to_numpy()
     unseen = _out_of_fold(learn, x, y, instants, names, seed, setting.fewer(2))
@@ -292,37 +261,6 @@ def fit(data: Dataset, recipe: ModelRecipe, seed: int, how: How | None = None) -
         trusted=True,
         band=fit_band(unseen * factor, y, most=most) if amount else None,
     )
-
-
-def _setting(data: Dataset, recipe: ModelRecipe, parameters: Parameters) -> Setting:
-    signs = _signs(data.features, recipe) if recipe.monotone else ()
-    return Setting(parameters=parameters, signs=signs)
-
-
-def _only(setting: Setting, data: Dataset, names: list[str]) -> Setting:
-    """The signs of these features."""
-    if not setting.signs:
-        return setting
-    told = dict(zip(data.features, setting.signs, strict=True))
-    return replace(setting, signs=tuple(told[name] for name in names))
-
-
-def _varying(data: Dataset) -> list[str]:
-    """Features with at least two different values; of one alone nothing is learned."""
-    frame = data.frame.select(pl.col(data.features).cast(pl.Float64).fill_nan(None))
-    low, high = frame.select(pl.all().min()), frame.select(pl.all().max())
-    names = [name for name in data.features if low[name][0] is not None and low[name][0] != high[name][0]]
-    if not names:
-        raise BadInput("has no feature that varies", field="dataset")
-    return names
-
-
-def _matrix(data: Dataset, names: list[str]) -> Floats:
-    x = data.matrix(names)
-    if np.isinf(x).any():
-        row, column = np.argwhere(np.isinf(x))[0]
-        raise BadInput("is infinite", where=f"user {data.frame['user'][int(row)]}", field=names[column])
-    return x
 
 
 def _out_of_fold(

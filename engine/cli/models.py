@@ -53,9 +53,8 @@ def add_to(app: typer.Typer) -> None:
             return
         for each in found:
             say(_line(each))
-            say(
-                f"    as of {each.as_of:%Y-%m-%d}, data {each.data_fingerprint}: {each.reason or 'no verdict'}"
-            )
+            verdict = each.reason or "no verdict"
+            say(f"    as of {each.as_of:%Y-%m-%d}, data {each.data_fingerprint}: {verdict}")
             if each.plans:
                 used = (f"{day} (version {version})" for day, version in each.plans.items())
                 say(f"    used by the plans of {', '.join(used)}")
@@ -155,9 +154,8 @@ def _compare(root: Path, asked: tuple[str, int, int], as_of: str | None, as_json
         say_json(told(found))
         return
     first, second = found.versions
-    say(
-        f"{found.name}: {found.rows:,} rows of {found.users:,} users since {found.since:%Y-%m-%d}, each {found.form}"
-    )
+    rows = f"{found.rows:,} rows of {found.users:,} users since {found.since:%Y-%m-%d}"
+    say(f"{found.name}: {rows}, each {found.form}")
     say(f"{'':<20} {f'v{first}':>28} {f'v{second}':>28}")
     for name, (one, two) in found.figures.items():
         say(f"{name:<20} {one!s:>28} {two!s:>28}")

@@ -12,7 +12,8 @@ from kernel.errors import BadInput
 from kernel.learning import ModelRecipe
 from models.datasets import Dataset
 from models.history import History
-from models.training import _check, _matrix, _varying, fit, train
+from models.training import fit, train
+from models.training_data import check_learnable, learnable_matrix, varying
 
 BEGIN = datetime(2017, 1, 1, tzinfo=UTC)
 AS_OF = BEGIN + timedelta(days=200)
@@ -71,27 +72,27 @@ def test_a_constant_amount_is_named() -> None:
 def test_labels_that_are_no_numbers_are_named(bad: float | None) -> None:
     data = frame(label=[bad, *([0.0, 1.0, 1.0] * 26), 0.0])
     with pytest.raises(BadInput, match="dataset churn: user = '0': has no finite label"):
-        _check(data, recipe("churn"))
+        check_learnable(data, recipe("churn"))
 
 
 def test_a_user_twice_at_one_instant_is_named() -> None:
     data = frame(user=[0, 1, 0, *range(3, 80)])
     with pytest.raises(BadInput, match="dataset churn: user = '0': is there twice at one instant"):
-        _check(data, recipe("churn"))
+        check_learnable(data, recipe("churn"))
 
 
 def test_columns_that_say_nothing_are_left_out_and_named() -> None:
     data = frame(nothing=pl.Series([None] * 80, dtype=pl.Float64), same=1.0, holes=[float("nan")] * 80)
-    assert _varying(data) == ["x"]
+    assert varying(data) == ["x"]
     assert fit(data, recipe("churn"), 1).features == ("x",)
     with pytest.raises(BadInput, match="has no feature that varies"):
-        _varying(frame(x=2.0))
+        varying(frame(x=2.0))
 
 
 def test_an_infinite_feature_is_named() -> None:
     data = frame(x=[float("inf"), *np.arange(79.0)])
     with pytest.raises(BadInput, match="user 0: x: is infinite"):
-        _matrix(data, ["x"])
+        learnable_matrix(data, ["x"])
 
 
 def test_a_sign_for_a_feature_that_is_not_there_is_named() -> None:
