@@ -7,12 +7,15 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import polars as pl
 
 from engine.activity_boards import Boards
 from engine.activity_counting import Rules
+from engine.activity_increment import increment
+from engine.holdout import held_out_now
 from engine.wiring import Workspace
 from insight.api import EventDoor, read_fields
 from kernel.clock import micros, parse_window
@@ -38,6 +41,8 @@ from storage.events import EventLog
 #: lines of a board in one answer
 MOST_LINES = 1_000
 _INSTANT = timedelta(microseconds=1)
+#: seconds between looks at who is held out
+_LOOK = 10.0
 #: microseconds; later than anything
 _NEVER = 2**62
 
@@ -54,9 +59,15 @@ class Activities:
         self.catalog = workspace.catalog
         self.door = EventDoor(self.catalog)
         self.rules = Rules(
-            zone=workspace.settings.zone, member=member, own_date=self._own_date, paused=self._paused
+            zone=workspace.settings.zone,
+            member=member,
+            held=self._held_out,
+            own_date=self._own_date,
+            paused=self._paused,
         )
         self._dates: dict[str, tuple[date, pl.DataFrame]] = {}
+        self._holdout: Callable[[str], bool] = lambda _: False
+        self._looked = float("-inf")
 
     # lives
 
@@ -118,9 +129,7 @@ class Activities:
     def calendar(self, first: date, last: date, country: str | None) -> list[dict[str, str]]:
         """`{day, kind, text}` by day: begins and ends of activities, steps of promotion, holidays."""
         if not 0 <= (last - first).days <= 3 * 366:
-            raise BadInput(
-                "is not within three years of the first", field="to", value=last.isoformat()
-            )
+            raise BadInput("is not within three years of the first", field="to", value=last.isoformat())
         found = list[tuple[date, str, str]]()
         for line in self.all():
             _, activity = self._known(line["name"])
@@ -231,7 +240,7 @@ class Activities:
             totals=totals,
             days=float(max(0, math.ceil(length))),
             fired=sorted(row.fired.items()),
-            increment={},
+            increment=increment(self._space, activity, row.start, min(now, row.end)),
         )
         return post_mortem(activity, result)
 
@@ -268,6 +277,13 @@ class Activities:
                 spans.append((since, at))
                 since = None
         return spans if since is None else [*spans, (since, _NEVER)]
+
+    def _held_out(self, user: str) -> bool:
+        """The definition is looked at now and then, not for each user."""
+        if monotonic() - self._looked > _LOOK:
+            self._holdout = held_out_now(self._space.definitions())
+            self._looked = monotonic()
+        return self._holdout(user)
 
     def _own_date(self, field: str, user: str) -> date | None:
         """Read once a day."""

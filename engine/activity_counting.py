@@ -52,6 +52,8 @@ class Rules:
     zone: ZoneInfo
     #: name of a group, user → whether she is in it now
     member: Callable[[str, str], bool]
+    #: whether a user is in the global holdout, whom no activity reaches
+    held: Callable[[str], bool]
     #: field, user → the date
     own_date: Callable[[str, str], date | None]
     #: name of an activity → [from, to) in which it was paused, microseconds
@@ -59,6 +61,8 @@ class Rules:
 
     def invited(self, activity: Activity, user: str) -> bool:
         asked = (activity.admits,) if activity.admits else activity.audience
+        if self.held(user):
+            return False
         return not asked or any(self.member(group, user) for group in asked)
 
     def span_of(self, activity: Activity, user: str, at: datetime) -> tuple[datetime, datetime] | None:

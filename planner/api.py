@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planner.activities import Activity, Period, Reward, check_activities
+from planner.activities import Activity, Metric, Period, Reward, check_activities
 from planner.activity_calendar import own_span, period_end, period_key, public_holidays, span
 from planner.activity_life import MOVES, State, check_move, due
 from planner.activity_metrics import rates
@@ -31,6 +31,7 @@ __all__ = [
     "Due",
     "Firing",
     "Leaderboard",
+    "Metric",
     "Period",
     "Planning",
     "Resources",

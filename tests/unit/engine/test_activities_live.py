@@ -305,6 +305,53 @@ def test_a_budget_that_is_spent_pauses_it_once(
     assert activities.show("tea")["state"] == "running"
 
 
+def test_what_it_added_is_read_against_those_who_are_held_out(
+    space: Workspace, activities: Activities, clock: ActivityClock, hands: Hands
+) -> None:
+    users = [f"u{number}" for number in range(400)]
+    born = [datetime(1990, 3, 3, tzinfo=UTC).date()] * 400
+    pl.DataFrame({"uid": users, "born": born}).write_parquet(space.root / "data" / "users.parquet")
+    held = {"kind": "holdout", "name": "untouched", "share": 0.4}
+    open_to_all = {**TEA, "registration": {"opens": "2d"}}
+    (space.root / "said.yaml").write_text(yaml.safe_dump_all([*OTHERS, open_to_all, held]))
+    apply(space, space.root / "said.yaml", by="tests")
+    clock.move("tea", "ready", who="ann")
+    took_part = []
+    for user in users:
+        try:
+            activities.register("tea", user, {})
+            took_part.append(user)
+        except (BadInput, Stale) as refused:
+            if "not who this is meant for" not in str(refused):
+                break
+    assert took_part
+    batch = pl.read_parquet(space.root / "data" / "orders.parquet")
+    # who is not held out buys for 4 more
+    reached = {user for user in users if not activities.rules.held(user)}
+    rows = [
+        (
+            user,
+            START + timedelta(hours=1 + place % 40),
+            f"o{place}",
+            1.0 + place % 3 + 4.0 * (user in reached),
+            "tea",
+        )
+        for place, user in enumerate(users)
+    ]
+    pl.concat([batch, pl.DataFrame(rows, schema=batch.schema, orient="row")]).write_parquet(
+        space.root / "data" / "orders.parquet"
+    )
+    hands.at = START
+    until_quiet(clock)
+    hands.at = START + 3 * DAY
+    until_quiet(clock)
+    found = activities.post_mortem("tea")["increment"]["spent"]
+    assert found["low"] < 4.0 < found["high"]
+    assert found["effect"] == pytest.approx(4.0, abs=0.5)
+    assert 150 < len(reached) < 330
+    assert not set(took_part) - reached
+
+
 def test_days_around_a_birthday(
     space: Workspace, activities: Activities, clock: ActivityClock, hands: Hands
 ) -> None:
