@@ -68,9 +68,9 @@ local function keep(key, held, now, hold, at)
   if redis.call('PTTL', key) < left then redis.call('PEXPIRE', key, string.format('%.0f', left)) end
 end
 """
-#: KEYS: a holder. ARGV: now, hold, stamp, replaced plan or nothing, number of wishes, then each: mark, at, expires, letter, channel,
-#: activity, task, plan, number of caps, caps. Answers each: granted, stands, sent (at another time) or full,
-#: and all touches where one is full
+#: KEYS: a holder. ARGV: now, hold, stamp, replaced plan or nothing, number of wishes, then each: mark, at,
+#: expires, letter, channel, activity, task, plan, number of caps, caps. Answers each: granted, stands, sent (at
+#: another time) or full, and all touches where one is full
 RESERVE = (
     _TOUCHES
     + """
@@ -82,7 +82,8 @@ for each = 1, tonumber(ARGV[5]) do
   latest = math.max(latest, at)
   if old and alive(old, now) then
     if old.state == 'R' and old.plan == ARGV[4] then but[wish.mark] = true
-    elseif old.at == at and old.letter == ARGV[i + 3] and old.channel == ARGV[i + 4] then wish.became = 'stands'
+    elseif old.at == at and old.letter == ARGV[i + 3] and old.channel == ARGV[i + 4] then
+      wish.became = 'stands'
     elseif old.state == 'C' then wish.became = 'sent'
     else but[wish.mark] = true end
   end

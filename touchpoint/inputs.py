@@ -98,7 +98,7 @@ def zone_of(keys: pl.Series, zones: pl.DataFrame | None, default: ZoneInfo) -> p
 def entities_of(
     keys: pl.Series, caps: Sequence[Cap], entities: Mapping[str, pl.DataFrame] | None
 ) -> list[dict[str, str]]:
-    """Each key's household, or other entity that a cap counts by. Raises BadInput for one that nobody gives."""
+    """Each key's household, or other entity that a cap counts by. Raises BadInput for one not given."""
     found: list[dict[str, str]] = [{} for _ in range(len(keys))]
     for name in sorted({cap.by for cap in caps} - {"user"}):
         if entities is None or name not in entities:

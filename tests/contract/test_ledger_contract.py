@@ -1,4 +1,4 @@
-"""What every exposure ledger promises: in files of one machine, on Valkey, and on a Valkey that is a cluster."""
+"""What every exposure ledger promises: in files, on Valkey, and on a Valkey that is a cluster."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Killed in the middle, the ledger has lost no reservation that it had granted, and half of nobody's; and after
-the machine went down its log tells all of it again."""
+"""Killed in the middle, the ledger lost no reservation that it had granted, and halved nobody's; after the
+machine went down its log tells all of it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Touches and coupons over HTTP, on a workspace of six users: each promise refuses by name, and until when."""
+"""Touches and coupons over HTTP, on a workspace of six users: each promise refuses by name and until when."""
 
 from __future__ import annotations
 
