@@ -69,8 +69,8 @@ local function keep(key, held, now, hold, at)
 end
 """
 #: KEYS: a holder. ARGV: now, hold, stamp, replaced plan or nothing, number of wishes, then each: mark, at,
-#: expires, letter, channel, activity, task, plan, number of caps, caps. Answers each: granted, stands, sent (at
-#: another time) or full, and all touches where one is full
+#: expires, letter, channel, activity, task, plan, number of caps, caps. Answers each: granted, stands, sent
+#: (at another time) or full, and all touches where one is full
 RESERVE = (
     _TOUCHES
     + """
