@@ -246,10 +246,10 @@ CASE = Case(
     about=(
         "Ten actions of the moment, twenty features of the user; all steps: idempotency, caps, price, "
         "SquareCB, draw, journal (with the system before the answer), a use of the budget spent, admission "
-        "to LMDB. Over HTTP: `growth serve`'s own app with one uvicorn worker, the same when every answer waits "
-        "for the disk, and an empty async route of a bare FastAPI app, turn by turn, best of three turns "
-        "each, then each at 70 % of its own most, calmest of three turns; the load generator is a process of "
-        f"its own, on the other core, {CONNECTIONS} connections kept alive. `seconds` is for a million "
+        "to LMDB. Over HTTP: `growth serve`'s own app with one uvicorn worker, the same when every answer "
+        "waits for the disk, and an empty async route of a bare FastAPI app, turn by turn, best of three "
+        "turns each, then each at 70 % of its own most, calmest of three turns; the load generator "
+        f"is a process of its own, {CONNECTIONS} connections kept alive. `seconds` is for a million "
         "decisions. Killed: workers that share caps and a budget, each killed at random. For long: anonymous "
         "memory of the process, and the tail, with `--seconds 600` for ten minutes."
     ),
