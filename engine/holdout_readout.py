@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from engine.effects import first_intentions
+from engine.effects_samples import first_intentions
 from engine.usecases import instant_of
 from engine.wiring import Workspace
 from engine.world import read_history

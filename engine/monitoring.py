@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from engine.drift import SCORE, drift_at
-from engine.effects import first_intentions
+from engine.effects_samples import first_intentions
 from engine.wiring import Workspace
 from engine.world import plan_instant, read_history
 from kernel.errors import BadInput

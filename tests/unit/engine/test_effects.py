@@ -11,7 +11,8 @@ import polars as pl
 import pytest
 import yaml
 
-from engine.effects import ASSUMED, AVERAGE, UPLIFT, PlanEffects, plan_effects, sample_of, train_effects
+from engine.effects import ASSUMED, AVERAGE, UPLIFT, PlanEffects, plan_effects, train_effects
+from engine.effects_samples import sample_of
 from engine.holdout import held_out_now, withheld_from
 from engine.usecases import apply, init_workspace
 from engine.wiring import Workspace, open_workspace

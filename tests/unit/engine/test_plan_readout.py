@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from engine.effects import sample_of, train_effects
+from engine.effects import train_effects
+from engine.effects_samples import sample_of
 from engine.holdout import INTENDED, kept_from
 from engine.holdout_readout import ALL, parse_days, read_plans
 from engine.monitoring import UPLIFT, monitor
