@@ -31,7 +31,7 @@ def run_demo(root: Path, progress: Progress) -> Made:
     made = plan(workspace, PLAN_DATE, None, progress, judged=True)
     progress("delivering touches")
     lines: list[str] = []
-    replay(workspace, PLAN_DATE, made.folder, lines.append)
+    replay(workspace, PLAN_DATE, lines.append)
     for line in lines[:_SHOWN]:
         progress(line[:_WIDE])
     if len(lines) > _SHOWN:
