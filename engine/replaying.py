@@ -6,12 +6,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from engine.delivery_report import publish_delivery
 from engine.dispatching import Dispatcher
-from engine.outbox import enqueue
 from engine.receipts import ReceiptService
 from engine.wiring import Workspace
 from kernel.clock import instant, micros, start_of_day
@@ -40,9 +38,7 @@ class ReplayClock:
         self._at = max(self._at, instant(max(end, next_us)))
 
 
-def replay(
-    workspace: Workspace, day: date, folder: Path, say: Callable[[str], None]
-) -> dict[str, Any] | None:
+def replay(workspace: Workspace, day: date, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Delivers what waits of a day's plan as if it were that day, with a sandbox's receipts; how that went.
 
     Everything happens at the time of the replay: quiet hours, the ledger, receipts and their events. What it
@@ -51,7 +47,6 @@ def replay(
     clock = ReplayClock(start_of_day(day, workspace.settings.zone))
     space = replace(workspace, clock=clock)
     try:
-        enqueue(space, folder)
         dispatcher = Dispatcher(space, say=say, pass_time=clock.pass_time)
         asyncio.run(dispatcher.run(until_empty=True))
         _receipts(space, clock, day)
