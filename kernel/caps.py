@@ -192,8 +192,11 @@ def fits(at: int, held: Sequence[int], at_most: int, window: int) -> bool:
 
 def full(rooms: Iterable[Room], at: int, held: Callable[[str], Iterable[Held]]) -> Room | None:
     """The first room that has none left for a touch at `at`; `held`: entity → what counts of it."""
+    known = dict[str, Iterable[Held]]()
     for room in rooms:
-        if not has_room(room, at, counted(room, held(room.entity))):
+        if room.entity not in known:
+            known[room.entity] = held(room.entity)
+        if not has_room(room, at, counted(room, known[room.entity])):
             return room
     return None
 

@@ -78,8 +78,11 @@ def refusal(
     """None when every cap has room beside what is `held` (entity → what counts of it), else the cap that
     refuses longest."""
     at, blocked = micros(wish.at), dict[str, int | None]()
+    known = dict[str, Iterable[Held]]()
     for room in wish.rooms(caps) if rooms is None else rooms:
-        instants = counted(room, held(room.entity))
+        if room.entity not in known:
+            known[room.entity] = held(room.entity)
+        instants = counted(room, known[room.entity])
         if not has_room(room, at, instants):
             blocked[room.name] = caps.until(room, at, instants, wish.zone)
     if not blocked:
