@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stdout, suppress
 from datetime import datetime, timedelta
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,7 @@ def _converged(fitter: Any, x: Floats, tx: Floats, t: Floats) -> Any:
 
     for penalty in (0.0, 1e-3, 1e-2, 1e-1, 1.0):
         often = fitter(penalizer_coef=penalty)
-        with suppress(ConvergenceError):
+        with suppress(ConvergenceError), redirect_stdout(StringIO()):  # it prints its failures
             often.fit(x, tx, t)
             return often
     raise BadInput("does not converge", field="lifetimes")
