@@ -56,8 +56,11 @@ class Round:
             self._prepared.messages = [each for each in messages if each[0] not in gone]
             await self.settle([Settled(number=number, state=TouchState.QUEUED) for number in back])
 
-    async def hand(self, gateway: Gateway, until: float) -> int:
-        """Hands over until `until`; what is left goes back to the queue. How many were handed over."""
+    async def hand(self, gateway: Gateway, until: float, gate: asyncio.Semaphore) -> int:
+        """Hands over until `until`; what is left goes back to the queue. How many were handed over.
+
+        `gate`: the gateway's connections, which its rounds share.
+        """
         size, messages = gateway.together, self._prepared.messages
         waiting = deque(messages[i : i + size] for i in range(0, len(messages), size))
         handed = 0
@@ -69,7 +72,8 @@ class Round:
                 if not self._provider.drops_repeats:
                     some = await self._only_mine(some)
                 if some:
-                    answers = await gateway.deliver([message for _, message in some])
+                    async with gate:
+                        answers = await gateway.deliver([message for _, message in some])
                     self._take(some, answers)
                     handed += len(some)
                     await self._commit(now=not self._provider.drops_repeats)

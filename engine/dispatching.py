@@ -57,6 +57,8 @@ class Dispatcher:
         self._preparing = Preparing(space, space.suppressions)
         self._channels: Channels | None = None
         self._gateways: dict[str, tuple[Provider, Gateway]] = {}
+        #: provider → its connections, which its loops share
+        self._gates: dict[str, asyncio.Semaphore] = {}
         #: provider → (failures in a row, monotonic time until which it is left alone)
         self._rest: dict[str, tuple[int, float]] = {}
         #: provider → touches of its next lease
@@ -187,7 +189,7 @@ class Dispatcher:
         elif prepared.messages:
             await round_.give_back(await asyncio.to_thread(self._outbox.halted))
             begun = monotonic()
-            handed = await round_.hand(gateway, begun + _ROUND)
+            handed = await round_.hand(gateway, begun + _ROUND, self._gates[provider.name])
             # as much as half a second takes, growing in steps
             fits = int(handed * _ROUND / max(monotonic() - begun, 1e-3))
             size = min(_MOST, 2 * self._sizes.get(provider.name, _FIRST), fits)
@@ -216,6 +218,7 @@ class Dispatcher:
         if known is None or known[0] != provider:
             known = provider, gateway_of(self._space, provider, self._say)
             self._gateways[provider.name] = known
+            self._gates[provider.name] = asyncio.Semaphore(known[1].connections)
         return known[1]
 
     async def _tell_ledger(self) -> None:

@@ -430,7 +430,9 @@ def test_cancelled_in_flight_stops_within_the_round(world: World, hook: Hook) ->
     hook.answer = answer
     run(space)
     (report,) = [each for each in outbox_report(space)["tasks"] if each["task"] == "many"]
-    assert report["touches"]["cancelled"] >= 300 - 3 * 64, "three leases of the first size may be on their way"
+    assert report["touches"]["cancelled"] >= 300 - 3 * 64, (
+        "three leases of the first size may be on their way"
+    )
     assert report["touches"]["cancelled"] + report["touches"]["accepted"] == 300
 
 
