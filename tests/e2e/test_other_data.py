@@ -51,6 +51,8 @@ def test_doctor_finds_what_is_well_and_what_is_not_done_yet(growth: Any, applied
             "definitions": True,
             "models": False,
             "forgetting": True,
+            "monitoring": True,
+            "journals": True,
         },
     )
     said = {each["what"]: each["said"] for each in ran.json}
