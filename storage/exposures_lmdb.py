@@ -309,7 +309,9 @@ class _Writing:
         moving = {
             mark
             for mark, record in known.items()
-            if record.state == RESERVED and (record.plan in again or not self._stands(record, marks[mark]))
+            if record.state == RESERVED
+            and record.alive(now)
+            and (record.plan in again or not self._stands(record, marks[mark]))
         }
         for mark, wish in marks.items():
             old = known.get(mark)

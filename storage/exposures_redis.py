@@ -80,6 +80,7 @@ class RedisLedger:
             self._check_owners(wish for theirs in groups.values() for wish in theirs)
         if replaces is not None:
             self._replace(replaces, groups, now)
+        self._note_plans(groups)
         todo = iter(groups.values())
         while some := list(islice(todo, _TOGETHER)):
             self._reserve(some, rules, expires, now, refused, quoted(f"p{replaces}") if replaces else "")
@@ -245,7 +246,7 @@ class RedisLedger:
 
     def _replace(self, plan: str, groups: Mapping[str, Sequence[Reservation]], now: int) -> None:
         """Releases what the plan had reserved and does not ask for again."""
-        known = f"{self._prefix}:plan:{_hex(plan)}"
+        known = self._plan(plan)
         stay = {_hex(user): [_mark(wish.touch_id) for wish in theirs] for user, theirs in groups.items()}
         (raw,) = self._asked([("SMEMBERS", known)])
         todo = iter(sorted({each.decode() for each in raw}))
@@ -262,9 +263,20 @@ class RedisLedger:
                 for place in _split(raw)[1:]
             ]
             self._asked(calls)
-        new = iter(stay)
-        while some := list(islice(new, _TOGETHER)):
-            self._asked([("SADD", known, *some), ("PEXPIRE", known, self._hold // 1000 + 1)])
+
+    def _note_plans(self, groups: Mapping[str, Sequence[Reservation]]) -> None:
+        """So that a later version of a plan finds its users."""
+        users = dict[str, set[str]]()
+        for user, theirs in groups.items():
+            for plan in {wish.plan for wish in theirs if wish.plan}:
+                users.setdefault(plan, set()).add(_hex(user))
+        for plan, whose in users.items():
+            known, todo = self._plan(plan), iter(sorted(whose))
+            while some := list(islice(todo, _TOGETHER)):
+                self._asked([("SADD", known, *some), ("PEXPIRE", known, self._hold // 1000 + 1)])
+
+    def _plan(self, plan: str) -> str:
+        return f"{self._prefix}:plan:{_hex(plan)}"
 
     def _settle(self, touch_ids: Collection[str], to: int) -> None:
         ids, now = cannot_settle(touch_ids), micros(self._clock.now())
