@@ -316,7 +316,10 @@ class _Beside:
             return None
         open_ = filling.open_for(least, best.objective, best.grid)
         near = filling.nearest(least, round(self.each * best.problem.users), best.chosen)
-        if int(open_.sum()) <= max(_OPEN * best.problem.users, float(near.sum())):
+        few, gap = int(open_.sum()), best.bound - best.objective
+        often = self.runs > _BEFORE and few <= _PROVE and gap < 0.7 * self.tried
+        if often or few <= max(_OPEN * best.problem.users, float(near.sum())):
+            self.tried = gap
             return self._few(open_, max(left - _LATE, 0.5 * left))
         seconds = min(self.seconds, left)
         return _Job.whole(best.problem.keep(near), seconds, np.flatnonzero(near), proof=False)
