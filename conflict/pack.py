@@ -52,7 +52,8 @@ def _passed_python(left: Any) -> bool:
 
 
 def _parent_python(worth: Any) -> int:
-    one, two = np.random.randint(0, worth.size), np.random.randint(0, worth.size)
+    one: int = np.random.randint(0, worth.size)
+    two: int = np.random.randint(0, worth.size)
     return one if worth[one] >= worth[two] else two
 
 

@@ -124,7 +124,9 @@ class Caps:
                     channel=channel if cap.each == "channel" else cap.channel,
                     window=window,
                     at_most=cap.at_most,
-                    letters="".join(LETTERS[each] for each in cap.classes),
+                    letters="".join(
+                        LETTERS[each] for each in cap.classes if each is not MessageClass.TRANSACTIONAL
+                    ),
                     activity=(activity or "") if cap.each == "activity" else cap.activity,
                     task=(task or "") if cap.each == "task" else None,
                     entity=cap.by if cap.by in entities else "user",

@@ -209,4 +209,3 @@ def score_users(
         .join(scored, on="user", how="left", maintain_order="left")
         .with_columns(pl.col(name).fill_null(without))
     )
-

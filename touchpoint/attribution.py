@@ -3,9 +3,8 @@
 Rules: last, first, linear, position (40 % first, 40 % last, the rest between), decay (half as much a
 half-life earlier). `markov`: an absorbing chain of order k over the paths; a channel's removal effect is the
 part of the outcomes that would be lost if every step into it ended in none, and outcomes are shared in
-proportion to it (Anderl, Becker, von Wangenheim, Schumann, Mapping the Customer Journey, International
-Journal of Research in Marketing, 2016; absorbing chains: Kemeny, Snell, Finite Markov Chains, 1960, chapter
-3).
+proportion to it (Anderl, Becker, von Wangenheim, Schumann, International Journal of Research in Marketing 33,
+2016, pages 457-474; absorbing chains: Kemeny, Snell, Finite Markov Chains, 1960, chapter 3).
 
 None of this says what a channel causes: it divides what happened. What exposures cause is learned from those
 that were drawn (`touchpoint.hazard`).
@@ -80,6 +79,13 @@ def _settled(credits: list[float], total: float) -> list[float]:
     largest = max(range(len(scaled)), key=scaled.__getitem__)
     others = [-each for place, each in enumerate(scaled) if place != largest]
     scaled[largest] = math.fsum([total, *others])
+    # what is left of rounding: half a unit in the last place that falls to the wrong side
+    for place in sorted(range(len(scaled)), key=scaled.__getitem__, reverse=True):
+        missing = total - math.fsum(scaled)
+        if missing == 0:
+            break
+        if scaled[place]:
+            scaled[place] = math.nextafter(scaled[place], math.copysign(math.inf, missing))
     return scaled
 
 

@@ -68,7 +68,7 @@ def state(root: Path) -> tuple[dict[str, str], int, int]:
 
 def test_once_more_changes_nothing(growth: Any, demo: Path) -> None:
     before = state(demo)
-    assert before[1:] == (4, 3), "three models and the back-test"
+    assert before[1:] == (5, 3), "three models, the back-test and what is watched"
     ran = growth.alone("demo", "--dir", demo)
     assert ran.code == 0, ran.err
     assert "unchanged: " in ran.out

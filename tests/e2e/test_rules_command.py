@@ -54,11 +54,13 @@ def ruled(planned_copy: Path, growth: Any) -> Path:
 
 def test_a_rule_is_tried_fired_read_tuned_and_undone(ruled: Path, growth: Any, world: Any) -> None:
     here = ("--dir", ruled)
+    plan = ruled / "plans" / world.next_date / "plan.json"
+    before = plan.read_bytes() if plan.exists() else None
     tried = growth.well("rule", "try", "nudge", "--date", world.next_date, "--json", *here).json
     assert tried["users"] > 20
     assert 0 < tried["assigned"] <= 12
     assert tried["held_out"] > 0
-    assert not (ruled / "plans" / world.next_date).exists()
+    assert (plan.read_bytes() if plan.exists() else None) == before
     none = growth.well("rule", "try", "quiet_towns", "--date", world.next_date, "--json", *here).json
     assert (none["users"], none["assigned"]) == (0, 0)
 

@@ -94,7 +94,7 @@ def age(space: Workspace, at: datetime) -> None:
 
 def test_journals_are_kept_as_long_as_told_or_as_a_cap_looks_back(tmp_path: Path) -> None:
     assert journal_age(workspace(tmp_path / "a", Hands())) == 90 * DAY
-    assert journal_age(workspace(tmp_path / "b", Hands(), keep_journal=5)) == 31 * DAY
+    assert journal_age(workspace(tmp_path / "b", Hands(), keep_journal=5)) == 32 * DAY
     assert journal_age(workspace(tmp_path / "c", Hands(), cap("120d"))) == 120 * DAY
     reward = {"kind": "reward", "name": "slow", "within": "200d", "grace": "1d"}
     assert journal_age(workspace(tmp_path / "d", Hands(), reward)) == 202 * DAY

@@ -7,12 +7,29 @@ from itertools import combinations
 
 import pytest
 
+from kernel.caps import LETTERS, Caps, Held, fits
 from kernel.clock import instant, micros
 from kernel.contact import Cap, MessageClass
 from kernel.errors import BadInput
-from kernel.exposure import Exposures, Refusal, Reservation, fits
+from kernel.exposure import Refusal, Reservation, refusal
 
 NOON = datetime(2017, 10, 16, 12, tzinfo=UTC)
+
+
+class Exposures:
+    """What a user was shown, and the caps' answer to one more."""
+
+    def __init__(self, caps: list[Cap]) -> None:
+        self._caps, self._held = Caps(caps), list[Held]()
+
+    def hold(self, channel: str, message_class: MessageClass, at: int) -> None:
+        self._held.append(Held(at, channel, LETTERS[message_class]))
+
+    def admit(self, wish: Reservation) -> Refusal | None:
+        refused = refusal(wish, self._caps, lambda _: self._held)
+        if refused is None:
+            self.hold(wish.channel, wish.message_class, micros(wish.at))
+        return refused
 
 
 def cap(at_most: int, within: str = "1d", channel: str | None = None, name: str = "daily") -> Cap:
@@ -50,10 +67,10 @@ def test_exactly_one_window_apart_fits_and_a_microsecond_less_does_not() -> None
 
 def test_a_touch_before_a_planned_one_counts_against_it() -> None:
     exposures = Exposures([cap(1)])
-    exposures.hold("u", "sms", MessageClass.MARKETING, micros(NOON))
-    refusal = exposures.admit(wish(NOON - timedelta(hours=23)))
-    assert refusal is not None
-    assert refusal.until == NOON + timedelta(days=1)
+    exposures.hold("sms", MessageClass.MARKETING, micros(NOON))
+    refused = exposures.admit(wish(NOON - timedelta(hours=23)))
+    assert refused is not None
+    assert refused.until == NOON + timedelta(days=1)
 
 
 def test_zero_is_none_at_all_and_no_cap_is_no_cap() -> None:
@@ -64,17 +81,17 @@ def test_zero_is_none_at_all_and_no_cap_is_no_cap() -> None:
 
 def test_the_cap_that_binds_longest_is_named() -> None:
     exposures = Exposures([cap(1, "1h", name="hourly"), cap(1, "7d", name="weekly"), cap(1, "1d")])
-    exposures.hold("u", "sms", MessageClass.MARKETING, micros(NOON))
-    refusal = exposures.admit(wish(NOON + timedelta(minutes=5)))
-    assert refusal is not None
-    assert (refusal.rule, refusal.until) == ("weekly", NOON + timedelta(days=7))
+    exposures.hold("sms", MessageClass.MARKETING, micros(NOON))
+    refused = exposures.admit(wish(NOON + timedelta(minutes=5)))
+    assert refused is not None
+    assert (refused.rule, refused.until) == ("weekly", NOON + timedelta(days=7))
 
 
 def test_a_cap_counts_its_channel_and_classes_only() -> None:
     exposures = Exposures([cap(1, channel="sms")])
-    exposures.hold("u", "push", MessageClass.MARKETING, micros(NOON))
-    exposures.hold("u", "sms", MessageClass.SERVICE, micros(NOON))
-    exposures.hold("u", "sms", MessageClass.TRANSACTIONAL, micros(NOON))
+    exposures.hold("push", MessageClass.MARKETING, micros(NOON))
+    exposures.hold("sms", MessageClass.SERVICE, micros(NOON))
+    exposures.hold("sms", MessageClass.TRANSACTIONAL, micros(NOON))
     assert exposures.admit(wish(NOON)) is None
     assert exposures.admit(wish(NOON, "b", "push")) is None
     assert exposures.admit(wish(NOON, "c")) is not None
@@ -95,7 +112,7 @@ def test_instants_survive_as_microseconds() -> None:
 def test_a_transactional_touch_is_not_counted_even_by_a_cap_that_names_it() -> None:
     every = Cap(name="every", at_most=1, within="1d", classes=tuple(MessageClass))
     exposures = Exposures([every])
-    exposures.hold("u", "sms", MessageClass.TRANSACTIONAL, micros(NOON))
+    exposures.hold("sms", MessageClass.TRANSACTIONAL, micros(NOON))
     assert exposures.admit(wish(NOON)) is None
     receipt = Reservation(
         touch_id="r", user="u", channel="sms", at=NOON, message_class=MessageClass.TRANSACTIONAL

@@ -25,6 +25,7 @@ def touches(*touchpoints: str) -> pl.DataFrame:
             "touchpoint": name,
             "channel": "sms",
             "content": "words",
+            "activity": "retain",
             "message_class": "marketing",
             "send_at": at,
             "local_time": "2017-10-16T10:05:09-04:00",

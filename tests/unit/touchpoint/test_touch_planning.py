@@ -134,7 +134,11 @@ def test_planning_twice_reserves_once_and_says_the_same(ledger: LmdbLedger) -> N
     assert first.touches.height == 30
     assert first.touches.equals(again.touches)
     assert first.refusals.equals(again.refusals)
-    held = ledger.held(users=map(str, range(100)), since=datetime(2017, 1, 1, tzinfo=UTC), until=datetime(2018, 1, 1, tzinfo=UTC))
+    held = ledger.held(
+        users=map(str, range(100)),
+        since=datetime(2017, 1, 1, tzinfo=UTC),
+        until=datetime(2018, 1, 1, tzinfo=UTC),
+    )
     assert set(held["touch_id"]) == set(first.touches["touch_id"])
 
 
