@@ -29,8 +29,8 @@ from storage.activities import ActivityRow, ActivityStore
 from storage.activity_step import ActivityStep
 from storage.events import EventLog
 
-#: events in one transaction
-_BATCH = 2_000
+#: events in one transaction; events of others after which the place in the log is noted
+_BATCH, _FAR = 2_000, 10_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +79,11 @@ def follow(store: ActivityStore, log: EventLog, door: EventDoor, row: ActivityRo
     In one transaction with the place in the log: killed, it is done again from the same place. Raises
     Unavailable, Stale when the activity does not run any more.
     """
-    page = log.after(row.place, activity.events, _BATCH)
+    last, page = log.last(), log.after(row.place, activity.events, _BATCH)
     if not page:
+        if last - row.place > _FAR:  # none of them is ours: they need not be looked through again
+            with store.step(row.name, row.state) as step:
+                step.place = max(step.place, last)
         return 0
     events = []
     for logged in page:
