@@ -179,7 +179,7 @@ def _judge(folder: Path, where: str, count: Count) -> None:
     store, budgets = shared(folder, where)
     now = time.time_ns() // 1000
     for each in range(USERS):
-        held = store.look(f"u{each}", now, key=None, session=None)[1]
+        held = store.look(f"u{each}", now, key=None, session=None)[1].held()
         count.touches += len(held)
         count.users_over_cap += len(held) > CAP or len(touched.get(f"u{each}", ())) > CAP
     ((total, _),) = budgets.totals(["coupons@0"], 0)

@@ -37,6 +37,24 @@ class Held(NamedTuple):
     task: str = ""
 
 
+class Touches:
+    """What a user holds, read when somebody needs to know more than how much it can be.
+
+    `most`: no more than so many count. `read`: tells those that do.
+    """
+
+    __slots__ = ("_found", "_read", "most")
+
+    def __init__(self, most: int = 0, read: Callable[[], Sequence[Held]] = tuple) -> None:
+        self.most, self._read = most, read
+        self._found: Sequence[Held] | None = None
+
+    def held(self) -> Sequence[Held]:
+        if self._found is None:
+            self._found = self._read() if self.most else ()
+        return self._found
+
+
 class Room(NamedTuple):
     """A cap as it binds one wish."""
 

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from kernel.caps import Held, Room, counted, has_room
+from kernel.caps import Room, Touches, counted, has_room
 from kernel.learning import Action
 from realtime.policy import Policy, checked, draw
 from realtime.seldom import Seldom
@@ -40,7 +40,7 @@ def open_to(
     prices: Mapping[str, float],
     allowed: Allowed | None,
     rooms: Callable[[str, str, int], Sequence[Room]],
-    touches: Sequence[Held],
+    touches: Touches,
     at: int,
     full: Collection[str],
 ) -> tuple[tuple[Action, ...], list[str]]:
@@ -120,12 +120,16 @@ def reason_of(
     return "; dropped: ".join([drawn, "; ".join(dropped)]) if dropped else drawn
 
 
-def _capped(rooms: Sequence[Room], touches: Sequence[Held], at: int) -> str | None:
+def _capped(rooms: Sequence[Room], touches: Touches, at: int) -> str | None:
     """By the user's own touches; those of her household are asked for when she is touched."""
     for room in rooms:
         if room.at_most == 0:
             return f"cap {room.name} allows none"
-        if touches and room.entity == "user" and not has_room(room, at, counted(room, touches)):
+        if (
+            touches.most >= room.at_most
+            and room.entity == "user"
+            and not has_room(room, at, counted(room, touches.held()))
+        ):
             return f"cap {room.name} of {room.at_most} is reached"
     return None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from kernel.caps import Caps, Held, Room
+from kernel.caps import Caps, Room, Touches
 from kernel.clock import Clock, micros
 from kernel.contact import Cap
 from kernel.errors import BadInput, NotFound, Unavailable
@@ -155,15 +155,18 @@ class Decider:
         moment: Moment,
         offered: Sequence[Action],
         context: Mapping[str, Any],
-        touches: Sequence[Held],
+        touches: Touches,
         at: int,
         full: set[str],
     ) -> Answer | str:
         """An answer; or the channel or resource of which, though it looked otherwise, nothing is left."""
         prices = self._prices()
-        left, dropped = open_to(
-            request.user_id, offered, prices, self._allowed, self._rooms, touches, at, full
-        )
+        try:
+            left, dropped = open_to(
+                request.user_id, offered, prices, self._allowed, self._rooms, touches, at, full
+            )
+        except Unavailable as error:
+            raise _store_down(error) from error
         decision_id = self._ids.new(at, request.moment)
         propensities, name, position = choose(self._policy(), context, left, prices, self._seed, decision_id)
         action, propensity = left[position], propensities[position]

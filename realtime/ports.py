@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from kernel.caps import Held, Room
+from kernel.caps import Room, Touches
 
 #: in a writer's journal: segment, and byte behind a record in it; (0, 0) is the beginning
 Position = tuple[int, int]
@@ -51,7 +51,7 @@ class Snapshots(Protocol):
 
 #: what is known of a user: the answer under the key; held touches; decisions so far in the session; fresh
 #: events, name → instants of the newest, oldest first
-Seen = tuple[bytes | None, Sequence[Held], int, Mapping[str, Sequence[int]]]
+Seen = tuple[bytes | None, Touches, int, Mapping[str, Sequence[int]]]
 #: of a wish: the answer that stands under its key already; the cap that has no room. Granted: both None
 Admitted = tuple[bytes | None, str | None]
 

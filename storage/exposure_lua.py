@@ -165,14 +165,20 @@ if ARGV[8] == '1' then
   if standing then return {1, standing} end
 end
 if ARGV[4] ~= '' then
-  local at, held = tonumber(ARGV[1]), all(KEYS[2])
+  local at, many, held = tonumber(ARGV[1]), redis.call('HLEN', KEYS[2]), nil
   for cap = 10, #ARGV, 9 do
-    if not has_room(held, {}, at, at, cap) then return {2, ARGV[cap]} end
+    if tonumber(ARGV[cap + 3]) <= many then -- one that allows more than all that is held has room
+      held = held or all(KEYS[2])
+      if not has_room(held, {}, at, at, cap) then return {2, ARGV[cap]} end
+    end
   end
   local stamp = string.format('%.0f', math.floor(at / 1000000))
   redis.call('HSET', KEYS[2], ARGV[5],
     table.concat({ARGV[1], stamp, '0', 'C', 'm', string.sub(ARGV[4], 2), '', '', ''}, '|'))
-  keep(KEYS[2], held, at, tonumber(ARGV[6]), at)
+  -- what is over goes whenever there are twice as many: a touch costs the same however many there are
+  many = many + 1
+  while many > 32 and many % 2 == 0 do many = many / 2 end
+  keep(KEYS[2], many == 32 and all(KEYS[2]) or {}, at, tonumber(ARGV[6]), at)
 end
 if ARGV[9] == '1' then
   redis.call('INCR', KEYS[3])

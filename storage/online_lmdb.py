@@ -20,10 +20,10 @@ from typing import Any
 import lmdb
 from pydantic_core import from_json, to_json
 
-from kernel.caps import LETTERS, Held, Room, full
+from kernel.caps import LETTERS, Held, Room, Touches, full
 from kernel.contact import MessageClass
 from kernel.errors import Unavailable
-from storage.exposure_records import CONFIRMED, RUN, Labels, Record, drop_places, kept, pack, unpack
+from storage.exposure_records import CONFIRMED, RECORD, RUN, Labels, Record, drop_places, kept, pack, unpack
 from storage.online_rules import recent_of
 
 #: an entry's first bytes: microseconds since 1970 at which its time is over
@@ -37,6 +37,8 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _MAP = 1 << 36
 #: of how entries are written; another one is not read
 _FORMAT = "2"
+#: touches of one holder that are kept before those whose time is over are looked for
+_MANY = 32
 _MARKETING = ord(LETTERS[MessageClass.MARKETING])
 #: place → what is open in this process, and by how many
 _OPEN: dict[str, tuple[Any, int]] = {}
@@ -95,16 +97,20 @@ class LmdbOnlineStore:
 
     def look(
         self, user: str, at: int, *, key: str | None, session: str | None
-    ) -> tuple[bytes | None, list[Held], int, dict[str, list[int]]]:
+    ) -> tuple[bytes | None, Touches, int, dict[str, list[int]]]:
         mine = _hash(user)
         with Step(self.env, write=False) as get:
             answer = None if key is None else _live(get(b"k" + _hash(user, key)), at)
-            raw = _live(get(RUN + mine), at)
-            held = self.labels.held(get, unpack(raw), at) if raw else []
+            raw = _live(get(RUN + mine), at) or b""
             visit = None if session is None else _live(get(b"s" + _hash(user, session)), at)
             fresh = _live(get(b"e" + mine), at)
         step = _STEP.unpack(visit)[0] if visit else 0
-        return answer, held, step, from_json(fresh) if fresh else {}
+        touches = Touches(len(raw) // RECORD, lambda: self._held(raw, at))
+        return answer, touches, step, from_json(fresh) if fresh else {}
+
+    def _held(self, raw: bytes, at: int) -> list[Held]:
+        with Step(self.env, write=False) as get:
+            return self.labels.held(get, unpack(raw), at)
 
     def admit(
         self,
@@ -151,25 +157,33 @@ class LmdbOnlineStore:
         holders = {"user": _hash(user)}
         if entities:
             holders |= {entity: _hash(entity, one) for entity, one in entities.items()}
-        runs = {}
-        for entity, holder in holders.items():
-            raw = _live(tx.get(RUN + holder), at)
-            runs[entity] = unpack(raw) if raw else []
-        if rooms:
-            no = full(
-                [Room(*each) for each in rooms],
-                at,
-                lambda entity: self.labels.held(tx.get, runs[entity], at),
-            )
+        runs = {entity: tx.get(RUN + holder) for entity, holder in holders.items()}
+        lives = {entity: _live(raw, at) or b"" for entity, raw in runs.items()}
+        # a cap that allows more than all that is held has room, whatever that is
+        near = [
+            room
+            for room in (Room(*each) for each in rooms)
+            if room.at_most <= len(lives[room.entity]) // RECORD
+        ]
+        if near:
+            no = full(near, at, lambda entity: self.labels.held(tx.get, unpack(lives[entity]), at))
             if no is not None:
                 return no.name
         longest = max([self.hold, *(room[2] for room in rooms)])
         touch = Record(at, 0, at // 1_000_000, 0, 0, 0, 0, self.labels.number(tx, "c", channel, new),
                        _MARKETING, CONFIRMED)  # fmt: skip
+        one = pack([touch])
         for entity, holder in holders.items():
-            stay, go, until = kept([*runs[entity], touch], at, longest)
-            drop_places(tx, holder, go)
-            self.put(tx, RUN + holder, until, pack(stay))
+            packed, until = lives[entity] + one, at + longest
+            if lives[entity]:
+                until = max(until, UNTIL.unpack_from(runs[entity])[0])
+            count = len(packed) // RECORD
+            # what is over goes whenever a run has doubled: a touch costs the same however many there are
+            if count >= _MANY and not count & (count - 1):
+                stay, go, until = kept(unpack(packed), at, longest)
+                drop_places(tx, holder, go)
+                packed = pack(stay)
+            self.put(tx, RUN + holder, until, packed)
         return None
 
     def reported(self, outcome_id: str) -> bool:

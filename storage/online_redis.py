@@ -18,17 +18,21 @@ from pydantic_core import from_json
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from kernel.caps import Held, Room, full
+from kernel.caps import Held, Room, Touches, full
 from kernel.errors import BadInput, Unavailable
 from storage.exposure_lua import ADMIT, RESERVE, Stored, quoted, room_words
 from storage.online_rules import NAMES, NEWEST
 
+#: more touches than so many of a user are fetched only if a cap could be full of them
+_FEW = 32
 #: after a failure nobody waits for the server for so many seconds
 _REST = 1.0
 _CLUSTER = "redis+cluster://"
 _LOOK = """
 local step, events = redis.call('GET', KEYS[3]), redis.call('HGETALL', KEYS[4])
-return {redis.call('GET', KEYS[1]), redis.call('HVALS', KEYS[2]), step, events}
+local many = redis.call('HLEN', KEYS[2])
+local held = many <= tonumber(ARGV[1]) and redis.call('HVALS', KEYS[2]) or {}
+return {redis.call('GET', KEYS[1]), held, step, events, many}
 """
 _NOTE = """
 if not redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[3]) then return 0 end
@@ -74,17 +78,21 @@ class RedisOnlineStore:
 
     def look(
         self, user: str, at: int, *, key: str | None, session: str | None
-    ) -> tuple[bytes | None, list[Held], int, dict[str, list[int]]]:
+    ) -> tuple[bytes | None, Touches, int, dict[str, list[int]]]:
         keys = self._places(user, key, session)
-        answer, held, step, events = self._asked(self._look, keys, [])
-        touches = sorted(each.held() for each in map(Stored, held) if each.alive(at))
+        answer, held, step, events, many = self._asked(self._look, keys, [_FEW])
+
+        def read() -> list[Held]:
+            raw = held if many <= _FEW else self._asked(self.client.hvals, keys[1])
+            return sorted(each.held() for each in map(Stored, raw) if each.alive(at))
+
         recent = {
             _text(name): sorted(map(int, from_json(instants)))
             for name, instants in zip(events[::2], events[1::2], strict=True)
         }
         return (
             answer if key is not None else None,
-            touches,
+            Touches(many, read),
             int(step or 0) if session is not None else 0,
             recent,
         )

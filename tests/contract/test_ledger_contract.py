@@ -273,7 +273,7 @@ def test_what_is_decided_in_real_time_counts_with_what_is_reserved(
     assert refusal.until == NOON + 7 * DAY
     ledger.release(["a"])
     assert decided("u", at + 1) is None
-    seen = store.look("u", at + 2, key=None, session=None)[1]
+    seen = store.look("u", at + 2, key=None, session=None)[1].held()
     assert [(each.at, each.channel) for each in seen] == [(at, "web"), (at + 1, "web")]
 
 

@@ -55,7 +55,8 @@ def admit(store: Store, user: str = "u", at: int = AT, **changes: Any) -> tuple[
 
 
 def look(store: Store, user: str = "u", at: int = AT, **changes: Any) -> Any:
-    return store.look(user, at, **{"key": None, "session": None, **changes})
+    answer, touched, step, recent = store.look(user, at, **{"key": None, "session": None, **changes})
+    return answer, list(touched.held()), step, recent
 
 
 def touches(store: Store, at: int, user: str = "u") -> list[tuple[int, str]]:
@@ -106,6 +107,19 @@ def test_all_channels_together_and_every_cap_must_have_room(store: Store) -> Non
     assert admit(store, channel="app") == (None, None)
     assert admit(store, channel="web", rooms=rooms) == (None, None)
     assert admit(store, channel="web", rooms=rooms) == (None, "all")
+
+
+def test_many_touches_count_to_the_last_and_those_whose_time_is_over_go(make: Callable[..., Store]) -> None:
+    store = make(hold=50 * SECOND)
+    rooms = [("forty", "web", 40 * SECOND, 40), ("plenty", None, 40 * SECOND, 1000)]
+    for second in range(200):  # full, and never over
+        assert admit(store, at=AT + second * SECOND, channel="web", rooms=rooms) == (None, None), second
+    last = AT + 199 * SECOND
+    assert admit(store, at=last + 1, channel="web", rooms=rooms) == (None, "forty")
+    assert admit(store, at=last + 1, channel="app", rooms=[("app", "app", SECOND, 1)]) == (None, None)
+    found = store.look("u", last + 1, key=None, session=None)[1]
+    assert len(found.held()) == found.most < 128
+    assert [each.at for each in found.held()][-41:] == [*range(AT + 160 * SECOND, last + 1, SECOND), last + 1]
 
 
 def test_what_is_refused_leaves_nothing_behind(store: Store) -> None:

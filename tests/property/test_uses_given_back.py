@@ -82,7 +82,7 @@ def test_what_is_spent_is_what_was_shown(calls: list[tuple[str, str | None, bool
         spent = round(workers[0][1].standing()["coupons"].spent)
         uses = {decision_id for decision_id, action in shown if action in ("text", "coupon")}
         assert spent == len(uses) <= CEILING
-        assert all(len(store.look(user, 0, key=None, session=None)[1]) <= CAP for user in "abc")
+        assert all(len(store.look(user, 0, key=None, session=None)[1].held()) <= CAP for user in "abc")
         kept = _answered(Path(folder))
         assert kept == {decision_id for decision_id, _ in shown}
         store.close()

@@ -403,7 +403,8 @@ def test_who_was_forgotten_gets_the_default_and_is_nowhere(desk: Desk) -> None:
     assert (answer.action, answer.degraded, answer.policy) == ("let_go", False, NO_POLICY)
     assert "forgotten" in answer.reason
     assert desk.records() == []
-    assert desk.store.look("42", NOW, key="k", session="s") == (None, [], 0, {})
+    answer_under_key, touched, step, recent = desk.store.look("42", NOW, key="k", session="s")
+    assert (answer_under_key, touched.held(), step, recent) == (None, (), 0, {})
     assert desk.ids.opened(answer.decision_id) is None
 
 

@@ -56,8 +56,8 @@ def test_what_the_journals_say_is_what_was_shared(tmp_path: Path) -> None:
     assert spent[0][2] == first.decision_id
     assert ask("ann", "k", after) == first
     assert ask("ann", "full", after) == default
-    assert [each.at for each in after.look("ann", NOW, key=None, session=None)[1]] == [NOW, NOW]
-    assert after.look("bo", NOW, key=None, session=None)[1] == []
+    assert [each.at for each in after.look("ann", NOW, key=None, session=None)[1].held()] == [NOW, NOW]
+    assert after.look("bo", NOW, key=None, session=None)[1].most == 0
     assert after.reported("o1")
     assert not after.reported("old")
     for store in stores:
