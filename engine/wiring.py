@@ -20,6 +20,7 @@ from storage.outbox import SqlOutbox
 from storage.outbox_receipts import Receipts
 from storage.plan_runs import PlanRuns
 from storage.plans import PlanRegister
+from storage.rule_firings import RuleFirings
 from storage.rules import RuleStore
 from storage.selection_runs import SelectionRuns
 from storage.snapshots import FileSnapshots
@@ -99,6 +100,10 @@ class Workspace:
     @cached_property
     def rules(self) -> RuleStore:
         return RuleStore(self.database)
+
+    @cached_property
+    def rule_firings(self) -> RuleFirings:
+        return RuleFirings(self.database)
 
     @property
     def jobs_url(self) -> str:

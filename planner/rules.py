@@ -39,19 +39,25 @@ class Tuning(Frozen):
 
 
 class Rule(Definition):
-    """Group × channel × benefit on a schedule. Its firings are part of that day's plan, never beside it."""
+    """Group × channel × benefit on a schedule. Its firings are within that day's allocation, never beside
+    it."""
 
     kind: Literal["rule"] = "rule"
     #: goal that says what an outcome is worth
     goal: str
-    #: whom it is for, as of the day's beginning
+    #: whom it is for, as of the day's beginning, or of the instant at which it fires by itself
     group: str
     touchpoint: str
     benefit: str
     #: absent: the first by name that fits
     content: str | None = None
-    #: `minute hour day-of-month month day-of-week`: the days on which it fires
+    #: `minute hour day-of-month month day-of-week`: the days, or by itself the instants, at which it fires
     cron: str = "@daily"
+    #: `with_plan`: as part of the day's plan; `by_itself`: at the instants of its cron, within what the plan
+    #: and earlier firings of the day have left
+    fires: Literal["with_plan", "by_itself"] = "with_plan"
+    #: by itself: which of the firings that were missed while nothing ran are made up for
+    catch_up: Literal["last", "all", "none"] = "last"
     starts: date | None = None
     #: last day
     ends: date | None = None

@@ -117,6 +117,8 @@ activity_rewards = Table(
     Column("period", String(10), nullable=False),
     # the one that was given; null: none, see why
     Column("given", String(100), nullable=True),
+    # coupon that it came with; null: none
+    Column("code", String(64), nullable=True),
     Column("why", Text, nullable=False),
     Column("at", BigInteger, nullable=False),
     UniqueConstraint("name", "reward", "user_id", "period"),
@@ -286,7 +288,7 @@ class ActivityStore:
             return dict(tuple(each) for each in sums), int(connection.execute(active).scalar_one())
 
     def rewards(self, name: str, user_id: str | None = None, *, after: int = 0) -> list[dict[str, Any]]:
-        """`{number, reward, user_id, period, given, why, at}`, in the order in which they were given."""
+        """`{number, reward, user_id, period, given, code, why, at}`, as they were given."""
         c = activity_rewards.c
         mine = and_(c.name == name, c.number > after)
         if user_id is not None:
@@ -300,6 +302,7 @@ class ActivityStore:
                 "user_id": each.user_id,
                 "period": each.period,
                 "given": each.given,
+                "code": each.code,
                 "why": each.why,
                 "at": instant(each.at).isoformat(),
             }

@@ -134,8 +134,11 @@ class ActivityStep:
         mine = and_(c.name == self._name, c.reward == reward, c.user_id == user_id, c.period == period)
         return self._connection.execute(select(c.number).where(mine)).first() is not None
 
-    def reward(self, reward: str, user_id: str, period: str, *, given: str | None, why: str, at: int) -> None:
-        """Notes what was earned and what was given for it."""
+    def reward(
+        self, reward: str, user_id: str, period: str, *, given: str | None, why: str, at: int,
+        code: str | None = None,
+    ) -> None:  # fmt: skip
+        """Notes what was earned and what was given for it, with its coupon."""
         self._connection.execute(
             insert(self._tables["rewards"]).values(
                 name=self._name,
@@ -143,6 +146,7 @@ class ActivityStep:
                 user_id=user_id,
                 period=period,
                 given=given,
+                code=code,
                 why=why,
                 at=at,
             )

@@ -26,7 +26,7 @@ from touchpoint.inputs import (
 )
 from touchpoint.ports import Ledger
 from touchpoint.refusing import why_refused
-from touchpoint.timing import Closed, OpenHour, open_hours, quiet_for
+from touchpoint.timing import Closed, OpenHour, hours_left, open_hours, quiet_for
 
 #: what decides which hours are open to a row
 _SITUATION = ("touchpoint", "channel", "message_class", "zone")
@@ -58,6 +58,8 @@ def plan_touches(
     seed: int,
     expires_at: datetime | None = None,
     entities: Mapping[str, pl.DataFrame] | None = None,
+    plan: str | None = None,
+    earliest: datetime | None = None,
 ) -> TouchPlan:
     """Touches on `plan_date` in each user's own zone, reserved in the ledger.
 
@@ -73,19 +75,23 @@ def plan_touches(
     through one touchpoint are spread evenly from there. Where the clock is set back and an hour comes
     twice, the first is meant; an hour that it skips is not used.
 
-    One plan a date: what an earlier plan of this date had reserved and not confirmed is replaced in the
-    same step, so planning twice reserves once. Reservations hold until confirmed, released or `expires_at`
-    (None: no expiry). Raises BadInput, and Unavailable when the ledger does not answer: nothing reserved.
+    `earliest`: at once, and not before: in what is left of the first hour that is open then, or spread over
+    the first that opens later on that day; whoever has none any more is refused.
+
+    One plan a date, unless `plan` names another whole: what an earlier plan of this name had reserved and not
+    confirmed is replaced in the same step, so planning twice reserves once. Reservations hold until
+    confirmed, released or `expires_at` (None: no expiry). Raises BadInput, and Unavailable when the ledger
+    does not answer: nothing reserved.
     """
     check_caps(caps)
     frame = check_assignments(assignments, touchpoints)
     frame = frame.with_row_index("row").with_columns(zone_of(frame["key"], zones, default_zone).alias("zone"))
     without = frame.join(refused_consent(consent), on=["key", "channel"], how="semi")
     asked = frame.join(without, on="row", how="anti", maintain_order="left")
-    hours, closed = _situations(asked, touchpoints, quiet_hours, plan_date)
+    hours, closed = _situations(asked, touchpoints, quiet_hours, plan_date, earliest)
     shut = asked.join(closed, on=_SITUATION, maintain_order="left")
-    timed = _timed(asked.join(closed, on=_SITUATION, how="anti"), hours, habits, plan_date, seed)
-    plan = f"plan/{plan_date}"
+    timed = _timed(asked.join(closed, on=_SITUATION, how="anti"), hours, habits, plan_date, seed, earliest)
+    plan = plan or f"plan/{plan_date}"
     whose = entities_of(timed["key"], caps, entities)
     wishes = _wishes(timed, run, plan, whose)
     refused = ledger.reserve_many(wishes, caps=caps, expires_at=expires_at, replaces=plan)
@@ -103,7 +109,11 @@ _REFUSED = ("row", "user", "task", "channel", "rule", "reason")
 
 
 def _situations(
-    asked: pl.DataFrame, touchpoints: Sequence[Touchpoint], quiet_hours: Sequence[QuietHours], day: date
+    asked: pl.DataFrame,
+    touchpoints: Sequence[Touchpoint],
+    quiet_hours: Sequence[QuietHours],
+    day: date,
+    earliest: datetime | None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The open hours of each situation, and the situations that have none, with the reason."""
     known = {each.name: each for each in touchpoints}
@@ -113,6 +123,8 @@ def _situations(
         name, channel, message_class, zone = place
         quiet = quiet_for(channel, MessageClass(message_class), quiet_hours)
         found = open_hours(known[name], quiet, day, ZoneInfo(zone))
+        if earliest is not None and not isinstance(found, Closed):
+            found = hours_left(found, known[name], day, ZoneInfo(zone), earliest)
         if isinstance(found, Closed):
             closed.append((*place, found.rule, found.reason))
         else:
@@ -130,7 +142,12 @@ def _hour(each: OpenHour) -> tuple[int, datetime, str]:
 
 
 def _timed(
-    asked: pl.DataFrame, hours: pl.DataFrame, habits: pl.DataFrame | None, day: date, seed: int
+    asked: pl.DataFrame,
+    hours: pl.DataFrame,
+    habits: pl.DataFrame | None,
+    day: date,
+    seed: int,
+    earliest: datetime | None,
 ) -> pl.DataFrame:
     """`asked` with `touch_id`, `send_at`, `local_time`."""
     salted = zip(asked["key"], asked["touchpoint"], strict=True)
@@ -153,13 +170,19 @@ def _timed(
     )
     spread = pl.col("point") * pl.col("places")
     last = pl.col("places") - 1
+    second = (pl.col("part") * 3600).floor().cast(pl.Int64).clip(0, 3599)
+    if earliest is not None:
+        # what is left of an hour that has begun; a later one is a wave from its beginning
+        begun = (pl.lit(earliest).cast(INSTANT) - pl.col("starts")).dt.total_seconds()
+        second = pl.when(begun > 0).then(begun).otherwise(second)
+        frame = frame.with_columns(habit_place=pl.lit(0, pl.Int64))
     return (
         frame.with_columns(
             place=pl.coalesce("habit_place", pl.min_horizontal(spread.floor().cast(pl.Int64), last)),
             part=pl.when(pl.col("habit_place").is_null()).then(spread % 1.0).otherwise(pl.col("point")),
         )
         .join(hours.drop("places"), on=[*_SITUATION, "place"])
-        .with_columns(second=(pl.col("part") * 3600).floor().cast(pl.Int64).clip(0, 3599))
+        .with_columns(second=second)
         .with_columns(
             send_at=pl.col("starts") + pl.duration(seconds="second"),
             local_time=pl.format(

@@ -74,6 +74,21 @@ def open_hours(
     )
 
 
+def hours_left(
+    opened: tuple[OpenHour, ...], touchpoint: Touchpoint, day: date, zone: ZoneInfo, earliest: datetime
+) -> tuple[OpenHour, ...] | Closed:
+    """Those of a day's hours that are not over at `earliest`, or that there is none."""
+    left = tuple(each for each in opened if each.starts + 3600 * _SECOND > earliest)
+    if left:
+        return left
+    at = earliest.astimezone(zone)
+    return Closed(
+        rule=touchpoint.name,
+        reason=f"no hour of {day} in which {touchpoint.name!r} may send is left at {at:%Y-%m-%d %H:%M} "
+        f"in {zone.key}",
+    )
+
+
 def _whole_hour(day: date, hour: int, zone: ZoneInfo) -> OpenHour | None:
     wall = datetime.combine(day, time(hour), zone)
     last = wall.replace(minute=59, second=59)
