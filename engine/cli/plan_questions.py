@@ -80,7 +80,7 @@ def add_to(app: typer.Typer) -> None:
             before, more = found["before"][key], found["difference"][key]
             table.add_row(key, f"{before:,.2f}", f"{after:,.2f}", f"{more:+,.2f}")
         show(table)
-        say(f"{found['status']}, gap {found['gap']:.1e}, {found['seconds']:.2f} s")
+        say(f"within {found['gap']:.4%} of the best, {found['seconds']:.2f} s")
 
     @group.command("curve")
     def curve(

@@ -20,17 +20,20 @@ def test_what_other_limits_would_bring(planned: Path, growth: Any, world: Any) -
     money = next(each for each in before["allocation"]["limits"] if each["name"] == "money")
     more = money["at_most"] * 1.2
     found = growth.well("plans", "what-if", world.plan_date, "--limit", f"money={more}", *here).json
-    assert found["status"] == "OPTIMAL"
+    # within 0.01 % of the best, proven; on a busy machine 0.1 % will do after two seconds
+    assert found["status"] in ("OPTIMAL", "FEASIBLE")
+    assert 0 <= found["gap"] <= 1e-3
+    slack = found["gap"] * found["totals"]["value"]
     assert found["before"]["value"] == pytest.approx(before["totals"]["value"], abs=1e-4)
     # a price is what one more unit brings, so it bounds what many bring
     gained = found["difference"]["value"]
-    assert 0 < gained <= money["price"] * (more - money["at_most"]) + 1e-6
+    assert 0 < gained <= money["price"] * (more - money["at_most"]) + slack + 1e-6
     assert plan_of(planned, world.plan_date) == before
     points = growth.well(
         "plans", "curve", world.plan_date, "--limit", f"money={money['at_most']}:{more}:3", *here
     ).json
-    assert points[0]["objective"] == pytest.approx(before["totals"]["value"], rel=1e-5)
-    assert points[-1]["objective"] == pytest.approx(found["totals"]["value"], rel=1e-5)
+    assert points[0]["objective"] == pytest.approx(before["totals"]["value"], rel=1e-3)
+    assert points[-1]["objective"] == pytest.approx(found["totals"]["value"], rel=2e-3)
     for words, said in (
         (("--limit", "gold=3"), "unknown limit"),
         (("--limit", "money"), "is not LIMIT=NUMBER"),
