@@ -175,10 +175,9 @@ if ARGV[4] ~= '' then
   local stamp = string.format('%.0f', math.floor(at / 1000000))
   redis.call('HSET', KEYS[2], ARGV[5],
     table.concat({ARGV[1], stamp, '0', 'C', 'm', string.sub(ARGV[4], 2), '', '', ''}, '|'))
-  -- what is over goes whenever there are twice as many: a touch costs the same however many there are
-  many = many + 1
-  while many > 32 and many % 2 == 0 do many = many / 2 end
-  keep(KEYS[2], many == 32 and all(KEYS[2]) or {}, at, tonumber(ARGV[6]), at)
+  -- of so many touches one looks for what is over: each costs the same however many there are
+  local look = many >= 32 and at % many == 0
+  keep(KEYS[2], look and all(KEYS[2]) or {}, at, tonumber(ARGV[6]), at)
 end
 if ARGV[9] == '1' then
   redis.call('INCR', KEYS[3])

@@ -178,8 +178,8 @@ class LmdbOnlineStore:
             if lives[entity]:
                 until = max(until, UNTIL.unpack_from(runs[entity])[0])
             count = len(packed) // RECORD
-            # what is over goes whenever a run has doubled: a touch costs the same however many there are
-            if count >= _MANY and not count & (count - 1):
+            # of so many touches one looks for what is over: each costs the same however many there are
+            if count >= _MANY and at % count == 0:
                 stay, go, until = kept(unpack(packed), at, longest)
                 drop_places(tx, holder, go)
                 packed = pack(stay)

@@ -118,7 +118,7 @@ def test_many_touches_count_to_the_last_and_those_whose_time_is_over_go(make: Ca
     assert admit(store, at=last + 1, channel="web", rooms=rooms) == (None, "forty")
     assert admit(store, at=last + 1, channel="app", rooms=[("app", "app", SECOND, 1)]) == (None, None)
     found = store.look("u", last + 1, key=None, session=None)[1]
-    assert len(found.held()) == found.most < 128
+    assert len(found.held()) == found.most < 160
     assert [each.at for each in found.held()][-41:] == [*range(AT + 160 * SECOND, last + 1, SECOND), last + 1]
 
 
