@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.definitions import Definitions
 from engine.settings import Settings, load_settings
 from insight.api import Catalog, LeafCache, UserDictionary, load_catalog
 from kernel.clock import Clock, SystemClock
-from models.api import Registry
 from storage.database import Engine, open_database
 from storage.definitions import DefinitionStore
 from storage.group_exports import GroupExports
@@ -27,6 +27,9 @@ from storage.snapshots import FileSnapshots
 from storage.suppress import Suppressions
 from storage.tombstones import Tombstones
 from touchpoint.api import Ledger
+
+if TYPE_CHECKING:
+    from models.api import Registry
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Workspace:
 
     @cached_property
     def registry(self) -> Registry:
+        from models.api import Registry  # takes a second to load
+
         return Registry(_inside(self.root, self.settings.mlflow), self.root / self.settings.artifacts)
 
     @cached_property
@@ -132,8 +137,19 @@ class Workspace:
         return FileSnapshots(self.root / "var" / "snapshots")
 
     def definitions(self) -> Definitions:
-        """Those in force now."""
-        return Definitions(self.store)
+        """Those in force now; parsed again only when something was applied."""
+        stamp = self.store.stamp()
+        kept = self._definitions.get(stamp)
+        if kept is None:
+            kept = Definitions(self.store)
+            self._definitions.clear()
+            self._definitions[stamp] = kept
+        return kept
+
+    @cached_property
+    def _definitions(self) -> dict[tuple[object, ...], Definitions]:
+        """By the store's stamp, the newest alone."""
+        return {}
 
 
 def open_workspace(root: Path, clock: Clock | None = None) -> Workspace:
