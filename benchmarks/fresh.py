@@ -48,7 +48,7 @@ events:
 
 def workspace(root: Path, size: int) -> None:
     """`size` users, each with an order ten days ago; every group is published."""
-    from engine.day import population
+    from engine.population import population
     from engine.usecases import apply
     from engine.wiring import open_workspace
 

@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 from pyroaring import BitMap
 
-from engine.day import population
 from engine.identities import merges_of
+from engine.population import population
 from engine.usecases import latest_day
 from engine.wiring import Workspace
 from insight.api import (

@@ -116,7 +116,7 @@ def _fresh(
 def _audience(workspace: Workspace, definition: Frequency, as_of: datetime) -> pl.DataFrame:
     if definition.audience is None:
         return known_users(workspace, as_of)
-    from engine.day import population
+    from engine.population import population
 
     people = population(workspace, as_of)
     if definition.audience not in people.groups:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 from pyroaring import BitMap
 
-from engine.day import population
+from engine.population import population
 from engine.selection_reports import check_tags
 from engine.usecases import instant_of
 from engine.wiring import Workspace

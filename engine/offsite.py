@@ -140,7 +140,7 @@ def status(workspace: Workspace, name: str | None = None, *, within: str = "30d"
 
 def _members(workspace: Workspace, sync: AudienceSync, now: datetime) -> pl.DataFrame:
     """[user]"""
-    from engine.day import population
+    from engine.population import population
 
     names = [sync.group] if sync.group is not None else list(_goal(workspace, sync).audiences)
     people = population(workspace, now)

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from engine.day import population
+from engine.population import population
 from engine.selection_published import sources_of
 from engine.selection_reports import check_tags
 from engine.wiring import Workspace

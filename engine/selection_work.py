@@ -19,8 +19,8 @@ from threading import Lock
 
 from pyroaring import BitMap
 
-from engine.day import population
 from engine.definitions import KINDS, body
+from engine.population import population
 from engine.selection_pool import Pool
 from engine.selection_published import sources_of
 from engine.wiring import Workspace

@@ -18,7 +18,6 @@ from engine.activity_service import ActivityService
 from engine.audience_service import AudienceService
 from engine.catalogs import panel, schema
 from engine.coupons import CouponDesk
-from engine.day import population
 from engine.definitions import parse_definition
 from engine.dispatching import dispatching
 from engine.frequency import show as how_often
@@ -30,9 +29,11 @@ from engine.monitoring import newest
 from engine.offsite_loop import syncing
 from engine.plan_questions import PlanQuestions
 from engine.planning import planning
+from engine.population import population
 from engine.publish import read_plan
 from engine.realtime_service import RealTimeService
 from engine.receipts import ReceiptService
+from engine.rule_firing import firing
 from engine.selection_jobs import scheduling
 from engine.shadowing import standing
 from engine.touches import TouchDesk
@@ -57,6 +58,7 @@ def serve(workspace: Workspace, host: str, port: int, workers: int = 1) -> None:
     with (
         scheduling(workspace),
         planning(workspace),
+        firing(workspace),
         learning(workspace),
         dispatching(workspace),
         syncing(workspace),

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.backtest import run_backtest, whole_history
-from engine.day import Progress, population
 from engine.definitions import body, check_together, read_definitions
 from engine.identities import select_as
-from engine.journal_keeping import describe_journals
-from engine.monitoring import standing
-from engine.outbox import provider_states
+from engine.population import population
 from engine.selecting import select_audience
-from engine.selection_reports import check_tags, tag_states
-from engine.settings import FILE, load_settings
-from engine.wiring import Workspace, open_workspace
-from insight.api import Group, check_catalog, event_range, resolve
+from engine.selection_reports import check_tags
+from engine.settings import FILE
+from engine.wiring import Workspace
+from insight.api import Group, event_range, resolve
 from kernel.clock import parse_instant
 from kernel.definitions import Definition
-from kernel.errors import BadInput, GrowthError, NotFound
+from kernel.errors import BadInput, NotFound
+
+if TYPE_CHECKING:
+    from engine.day import Progress
 
 
 def init_workspace(root: Path) -> None:
@@ -116,72 +114,8 @@ def _known(name: str, groups: dict[str, Group]) -> str:
 
 def back_test_on(workspace: Workspace, day: date, progress: Progress) -> dict[str, Any]:
     """The back-test around `day`, recorded in MLflow."""
+    from engine.backtest import run_backtest, whole_history  # takes seconds to load
+
     history = whole_history(workspace)
     progress("back-testing")
     return run_backtest(workspace, day, history)[1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One line of `growth doctor`."""
-
-    what: str
-    well: bool
-    #: how it is, or what to do
-    said: str
-
-
-def examine(root: Path) -> list[Finding]:
-    """Settings, catalog, database, definitions, models: what is well and what is not."""
-    settings = load_settings(root)
-    space = open_workspace(root)
-    found = [
-        Finding(what="settings", well=True, said=f"{root / FILE}, {settings.timezone}, {settings.currency}")
-    ]
-
-    def look(what: str, say: Any) -> None:
-        try:
-            found.append(Finding(what=what, well=True, said=say()))
-        except GrowthError as error:
-            found.append(Finding(what=what, well=False, said=str(error)))
-
-    def catalog() -> str:
-        problems = check_catalog(space.catalog)
-        if problems:
-            raise BadInput("; ".join(str(each) for each in problems))
-        counts = f"{len(space.catalog.fields)} fields, {len(space.catalog.events)} events"
-        return f"{counts}, purchases until {latest_day(space) - timedelta(days=1)}"
-
-    def definitions() -> str:
-        check_together((), space.store, space.catalog)
-        kinds = [each.kind for each in space.store.current()]
-        if not kinds:
-            raise BadInput("none are applied; run: growth apply -f definitions")
-        return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-
-    def models() -> str:
-        names = space.registry.names()
-        if not names:
-            raise BadInput("none is learned; run: growth train")
-        newest = [space.registry.versions(name)[0] for name in names]
-        return ", ".join(f"{each.name} v{each.version} as of {each.as_of:%Y-%m-%d}" for each in newest)
-
-    def forgotten() -> str:
-        begun = space.tombstones.unfinished()
-        if begun:
-            when = ", ".join(f"{at:%Y-%m-%d %H:%M}" for at in begun)
-            raise BadInput(f"begun at {when} UTC and not finished; run again: growth forget USER")
-        return "none is unfinished"
-
-    look("catalog", catalog)
-    look("database", lambda: f"{space.database.dialect.name}, newest schema")
-    look("definitions", definitions)
-    look("models", models)
-    look("forgetting", forgotten)
-    for each in provider_states(space):
-        found.append(Finding(what=f"provider {each['name']}", well=not each["trouble"], said=each["said"]))
-    look("monitoring", lambda: standing(space))
-    look("journals", lambda: describe_journals(space))
-    for each in tag_states(space):
-        found.append(Finding(what=f"tag {each['name']}", well=each["state"] == "good", said=each["state"]))
-    return found

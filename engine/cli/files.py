@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
     @app.command("doctor")
     def doctor_(root: Dir = HERE, as_json: AsJson = False) -> None:
         """What is configured, reachable and stale, and what to do about it."""
-        from engine.usecases import examine
+        from engine.doctor import examine
 
         found = examine(root)
         if as_json:

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from engine.audience_service import AudienceService
 from engine.cli.main import app
-from engine.day import population
+from engine.population import population
 from engine.usecases import apply
 from engine.wiring import Workspace, open_workspace
 from kernel.errors import NotFound, Unavailable

@@ -18,11 +18,12 @@ from httpx import Client
 from typer.testing import CliRunner
 
 from engine.cli.main import app
-from engine.day import population
 from engine.forgetting import forget_user
 from engine.http.app import create_app
+from engine.population import population
 from engine.serve import services
-from engine.usecases import apply, examine
+from engine.doctor import examine
+from engine.usecases import apply
 from engine.wiring import Workspace, open_workspace
 from kernel.errors import NotFound
 from storage.events import EventLog, NewEvent

@@ -13,8 +13,8 @@ import polars as pl
 import yaml
 from pyroaring import BitMap
 
-from engine.day import population
 from engine.forgetting import forget_user
+from engine.population import population
 from engine.usecases import apply, select_group
 from engine.wiring import Workspace, open_workspace
 from kernel.clock import FixedClock

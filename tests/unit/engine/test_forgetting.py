@@ -14,9 +14,9 @@ import pytest
 import yaml
 from pyroaring import BitMap
 
-from engine.day import population
 from engine.forgetting import forget_user, readmit_user
 from engine.identities import merge_users
+from engine.population import population
 from engine.usecases import apply, select_group
 from engine.wiring import Workspace, open_workspace
 from engine.world import known_users, read_history

@@ -12,7 +12,6 @@ import pytest
 import yaml
 from pyroaring import BitMap
 
-from engine.day import population
 from engine.identities import (
     identity_history,
     mappings_now,
@@ -20,6 +19,7 @@ from engine.identities import (
     rekey_memberships,
     unmerge_users,
 )
+from engine.population import population
 from engine.usecases import apply, select_group
 from engine.wiring import Workspace, open_workspace
 from kernel.audiences import GroupVersion

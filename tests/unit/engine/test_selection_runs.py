@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pyroaring import BitMap
 
-from engine.day import population
+from engine.population import population
 from engine.selection_jobs import days_between, fire_due
 from engine.selection_pool import Pool
 from engine.selection_reports import check_tags, lineage, run_report, tag_states
