@@ -11,11 +11,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
 import storage
 from kernel.errors import Unavailable
-from storage.database import MIGRATIONS, migrate, open_database
+from storage.database import MIGRATIONS, migrate, newest, open_database
 from storage.tables import metadata
 
 for _each in pkgutil.iter_modules(storage.__path__, "storage."):
@@ -24,6 +25,19 @@ for _each in pkgutil.iter_modules(storage.__path__, "storage."):
 
 def test_a_new_database_has_every_table_and_migrating_again_changes_nothing(tmp_path: Path) -> None:
     engine = open_database(f"sqlite:///{tmp_path}/growth.db")
+    migrate(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    engine.dispose()
+
+
+def test_an_older_schema_is_known_for_one(tmp_path: Path) -> None:
+    engine, config = open_database(f"sqlite:///{tmp_path}/growth.db"), Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert newest() == ScriptDirectory.from_config(config).get_current_head()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "-1")
     migrate(engine)
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
