@@ -27,7 +27,15 @@ from kernel.errors import BadInput, NotFound
 from kernel.learning import ModelRecipe
 from kernel.people import CellRecipe, Stage
 from kernel.work import Benefit, Content, Goal, Touchpoint
-from models.api import Experiment, FeatureSet, Holdout, UpliftRecipe, check_experiments, check_uplift
+from models.api import (
+    Experiment,
+    Exploration,
+    FeatureSet,
+    Holdout,
+    UpliftRecipe,
+    check_experiments,
+    check_uplift,
+)
 from planner.api import Activity, Planning, Resources, Rule, check_activities, check_rules
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
@@ -67,6 +75,7 @@ KINDS: dict[str, type[Definition]] = {
     "reward": RewardRule,
     "experiment": Experiment,
     "holdout": Holdout,
+    "exploration": Exploration,
     "uplift": UpliftRecipe,
     "activity": Activity,
     "rule": Rule,
@@ -243,6 +252,7 @@ def check_together(
         _only(Goal, merged.values()),
         _only(Benefit, merged.values()),
         _only(Holdout, merged.values()),
+        _only(Exploration, merged.values()),
     )
     check_channels(
         _only(Channel, merged.values()),

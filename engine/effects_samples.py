@@ -10,21 +10,25 @@ import polars as pl
 
 from engine.definitions import Definitions
 from engine.experiment_files import read_frame
+from engine.exploration import trials
 from engine.holdout import INTENDED
 from engine.wiring import Workspace
 from engine.world import known_users
-from kernel.clock import start_of_day
+from kernel.clock import parse_window, start_of_day
 from kernel.errors import BadInput
 from kernel.events import INSTANT
 from kernel.work import Goal
 from models.api import (
     CONTROL,
+    EXPLORED,
     Experiment,
+    Exploration,
     History,
     Holdout,
     UpliftRecipe,
     UpliftSample,
     bucket_users,
+    treated_by,
     uplift_sample,
 )
 
@@ -34,12 +38,47 @@ def sample_of(
 ) -> UpliftSample:
     """The rows that the recipe learns from, as of an instant. Raises BadInput when there are too few."""
     within = recipe.window(goal_of(definitions, recipe))
-    if recipe.experiment is None:
+    if recipe.exploration is not None:
+        assigned = _from_exploration(workspace, definitions, recipe, as_of)
+    elif recipe.experiment is None:
         assigned = _from_plans(workspace, definitions, recipe, as_of)
     else:
         assigned = _from_experiment(workspace, definitions, recipe, as_of)
     assigned = workspace.tombstones.without(assigned).filter(pl.col("at") <= as_of)
+    if recipe.recent is not None:
+        assigned = assigned.filter(pl.col("at") > as_of - parse_window(recipe.recent))
     return uplift_sample(history, assigned, recipe, within, as_of)
+
+
+def _from_exploration(
+    workspace: Workspace, definitions: Definitions, recipe: UpliftRecipe, as_of: datetime
+) -> pl.DataFrame:
+    """user, at, treatment, p_…: everyone drawn for nothing, or for a way through the recipe's touchpoints."""
+    exploration = next(each for each in definitions.of(Exploration) if each.name == recipe.exploration)
+    where = f"uplift {recipe.name}"
+    parts = [trials(workspace, exploration.name, as_of)]
+    if recipe.assigned is not None:
+        earlier = read_frame(workspace.root / recipe.assigned, f"{where} assigned")
+        for name in ("at", *EXPLORED):
+            if name not in earlier.columns:
+                raise BadInput("is missing", where=f"{where} assigned", field=name)
+        if earlier.schema["at"] != INSTANT:
+            raise BadInput("is not a time in UTC", where=f"{where} assigned", field="at")
+        parts.insert(0, earlier.select("at", *EXPLORED))
+    rows = pl.concat([each for each in parts if each.height] or parts[-1:])
+    if rows.is_empty():
+        raise BadInput("has drawn nobody yet", where=where, field="exploration", value=exploration.name)
+    mine = pl.col("benefit").is_null()
+    mine |= (
+        pl.lit(value=True) if recipe.touchpoints is None else pl.col("touchpoint").is_in(recipe.touchpoints)
+    )
+    treated = treated_by(recipe, {}, {exploration.name: exploration})
+    return rows.filter(mine & (pl.col("benefit").is_null() | pl.col("benefit").is_in(treated))).select(
+        "user",
+        "at",
+        pl.col("benefit").fill_null(CONTROL).alias("treatment"),
+        *(pl.lit(exploration.chance(each, recipe.touchpoints)).alias(f"p_{each}") for each in treated),
+    )
 
 
 def _from_experiment(

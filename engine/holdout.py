@@ -15,6 +15,8 @@ from kernel.randomness import unit
 from models.api import Experiment, Holdout, bucket_users, held_out
 from planner.api import Candidates, intended
 
+#: what stands before the names of tasks of explorations
+EXPLORED = "explore."
 #: file of a plan: one row a user for whom something was intended, treated or held out
 INTENDED = "intended.parquet"
 
@@ -49,7 +51,9 @@ def intentions(candidates: Candidates, limits: Limits, allocation: Allocation) -
     who is held out."""
     if candidates.withheld is None:
         return None
-    reached = candidates.frame.with_columns(why=pl.lit(None, dtype=pl.String))
+    # what chance gives is no intention, and nobody held out has its like
+    planned = candidates.frame.filter(~pl.col("task").str.starts_with(EXPLORED))
+    reached = planned.with_columns(why=pl.lit(None, dtype=pl.String))
     both = pl.concat([reached, candidates.withheld.select(reached.columns)])
     prices = {use.name: use.price for use in allocation.limits}
     found = intended(both, limits, prices)

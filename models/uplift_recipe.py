@@ -13,13 +13,14 @@ from kernel.definitions import Definition, Name
 from kernel.errors import BadInput, NotFound
 from kernel.work import Benefit, Goal, Money, Window
 from models.experiments import Experiment, Holdout
+from models.exploration import Exploration
 
 
 class UpliftRecipe(Definition):
     """A model of what a benefit adds, learned where chance decided who got it.
 
     Either an experiment, whose variants `give` benefits; or past plans: users for whom one benefit was
-    intended, of whom those of the global holdout got nothing.
+    intended, of whom those of the global holdout got nothing; or the trials that an exploration makes.
     """
 
     kind: Literal["uplift"] = "uplift"
@@ -29,8 +30,13 @@ class UpliftRecipe(Definition):
     experiment: Name | None = None
     #: or the benefit that past plans intended
     benefit: Name | None = None
+    #: or the exploration whose draws it learns from
+    exploration: Name | None = None
+    #: trials older than this are forgotten, so that it follows what changes; absent: none are
+    recent: Window | None = None
     #: file of the workspace: user, variant, at (of the exposure), and maybe `p_VARIANT`, the chance that
-    #: each variant had; absent: as bucketed, from the experiment's first day
+    #: each variant had; absent: as bucketed, from the experiment's first day. Of an exploration: trials made
+    #: before, in the same shares: user, at, benefit, touchpoint (nulls: nothing)
     assigned: str | None = None
     #: of a user in the window: money of the purchases, or whether there was one
     outcome: Literal["spend", "bought"] = "spend"
@@ -52,12 +58,14 @@ class UpliftRecipe(Definition):
 
     @model_validator(mode="after")
     def _consistent(self) -> UpliftRecipe:
-        if (self.experiment is None) == (self.benefit is None):
-            raise ValueError("name what it learns from: either an experiment, or a benefit of past plans")
+        if sum(each is not None for each in (self.experiment, self.benefit, self.exploration)) != 1:
+            raise ValueError(
+                "name what it learns from: either an experiment, a benefit of past plans, or an exploration"
+            )
         if self.outcome == "bought" and self.worth is None:
             raise ValueError("outcome bought needs worth: the profit in one buyer more")
-        if self.assigned is not None and self.experiment is None:
-            raise ValueError("assigned needs experiment, whose variants it names")
+        if self.assigned is not None and self.benefit is not None:
+            raise ValueError("assigned needs experiment, whose variants it names, or exploration")
         return self
 
     def window(self, goal: Goal) -> timedelta:
@@ -76,15 +84,26 @@ def check_uplift(
     goals: Iterable[Goal],
     benefits: Iterable[Benefit],
     holdouts: Iterable[Holdout],
+    explorations: Iterable[Exploration] = (),
 ) -> None:
-    """Raises BadInput or NotFound for an experiment that gives, or an uplift model that needs, what is not
-    there, and for two models of one goal, benefit and touchpoint."""
+    """Raises BadInput or NotFound for an experiment that gives, an exploration that draws, or an uplift model
+    that needs what is not there, and for two models of one goal, benefit and touchpoint."""
     of_name = {each.name: each for each in experiments}
+    drawing = {each.name: each for each in explorations}
     offered = {each.name: each for each in benefits}
     goal_names, held = [each.name for each in goals], list(holdouts)
     for experiment in of_name.values():
         for benefit in experiment.gives.values():
             _known("benefit", benefit, offered, f"experiment {experiment.name}", "gives")
+    for exploration in drawing.values():
+        where = f"exploration {exploration.name}"
+        _known("goal", exploration.goal, goal_names, where, "goal")
+        for way in exploration.ways:
+            _known("benefit", way.benefit, offered, where, "ways.benefit")
+            _known("touchpoint", way.touchpoint, offered[way.benefit].touchpoints, where, "ways.touchpoint")
+            if exploration.goal not in offered[way.benefit].goals:
+                problem = f"does not serve goal {exploration.goal}"
+                raise BadInput(problem, where=where, field="ways.benefit", value=way.benefit)
     taken: dict[tuple[str, str, str], str] = {}
     for recipe in recipes:
         where = f"uplift {recipe.name}"
@@ -103,7 +122,15 @@ def check_uplift(
                     "needs a definition of kind holdout, whom plans leave out", where=where, field="benefit",
                     value=recipe.benefit,
                 )  # fmt: skip
-        for benefit in treated_by(recipe, of_name):
+        if recipe.exploration is not None:
+            _known("exploration", recipe.exploration, drawing, where, "exploration")
+            if drawing[recipe.exploration].goal != recipe.goal:
+                problem = f"draws for goal {drawing[recipe.exploration].goal}"
+                raise BadInput(problem, where=where, field="exploration", value=recipe.exploration)
+            if not treated_by(recipe, of_name, drawing):
+                problem = f"has no way through any of the touchpoints of {recipe.exploration}"
+                raise BadInput(problem, where=where, field="touchpoints", value=recipe.touchpoints)
+        for benefit in treated_by(recipe, of_name, drawing):
             for touchpoint in recipe.touchpoints or offered[benefit].touchpoints:
                 _known("touchpoint", touchpoint, offered[benefit].touchpoints, where, "touchpoints")
                 key = (recipe.goal, benefit, touchpoint)
@@ -115,8 +142,17 @@ def check_uplift(
                 taken[key] = where
 
 
-def treated_by(recipe: UpliftRecipe, experiments: Mapping[str, Experiment]) -> tuple[str, ...]:
+def treated_by(
+    recipe: UpliftRecipe,
+    experiments: Mapping[str, Experiment],
+    explorations: Mapping[str, Exploration] | None = None,
+) -> tuple[str, ...]:
     """The benefits whose effect it tells."""
+    if recipe.exploration is not None:
+        drawing = (explorations or {}).get(recipe.exploration)
+        ways = () if drawing is None else drawing.ways
+        through = [each for each in ways if not recipe.touchpoints or each.touchpoint in recipe.touchpoints]
+        return tuple(sorted({each.benefit for each in through}))
     if recipe.experiment is None:
         return (recipe.benefit,) if recipe.benefit else ()
     found = experiments.get(recipe.experiment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -74,6 +74,7 @@ def derive_candidates(
     withheld: pl.DataFrame | None = None,
     *,
     steered: Sequence[Steered] = (),
+    besides: Mapping[str, float] | None = None,
 ) -> Candidates:
     """`audiences`: user, audience. `blocked`: user, channel that a cap or missing consent forbids.
     `withheld`: user, benefit (null: every one), why; at most one row a user and benefit.
@@ -87,7 +88,8 @@ def derive_candidates(
 
     Where an effect was measured, gain is that, and the frame has `gain_low` and `gain_high` besides.
 
-    `steered`: what frequencies say; their factors multiply response and gain.
+    `steered`: what frequencies say; their factors multiply response and gain. `besides`: task → money that a
+    touch is worth besides its gain, as that of a trial is what it teaches: part of `value`, of nothing else.
 
     Left out, with the count kept: a user in several audiences of one goal keeps the first; candidates
     that a cap or consent forbids; candidates of value ≤ 0, unless a floor of `daily` may need them.
@@ -103,12 +105,18 @@ def derive_candidates(
     pruned = {"same task through another audience": all_rows - rows.height}
     if blocked is not None:
         before = rows.height
-        rows = rows.join(blocked.select("user", "channel").unique(), on=["user", "channel"], how="anti")
+        shut = blocked.select("user", "channel").unique().with_columns(_shut=pl.lit(value=True))
+        rows = rows.join(shut, on=["user", "channel"], how="left", maintain_order="left")
+        # what a floor asks for stays, and is refused where it is reserved: the floor was the operator's wish
+        rows = rows.filter(pl.col("_shut").is_null() | _needed(daily, rows.columns)).drop("_shut")
         pruned["a cap or consent forbids it today"] = before - rows.height
     if steered:
         rows, gone = steer(rows, steered)
         pruned |= gone
     valued = weighed(_valued(rows, scores)) if steered else _valued(rows, scores)
+    if besides:
+        more = pl.col("task").replace_strict(besides, default=0.0, return_dtype=pl.Float64)
+        valued = valued.with_columns(value=(pl.col("value") + more).round(_DIGITS))
     kept = valued.filter((pl.col("value") > 0) | _needed(daily, valued.columns)).sort("user", "task")
     pruned["costs more than it is expected to gain"] = valued.height - kept.height
     columns = COLUMNS if scores.effects is None else (*COLUMNS, *INTERVAL)
