@@ -18,6 +18,7 @@ from engine.http import problems
 from engine.http.activity_routes import activity_routes
 from engine.http.audience_routes import add_schemas, audience_routes, member_route
 from engine.http.catalog_routes import catalog_routes
+from engine.http.console_routes import console_page, report_routes
 from engine.http.coupon_routes import coupon_routes
 from engine.http.definition_routes import definition_routes
 from engine.http.dispatch_routes import dispatch_routes
@@ -93,9 +94,10 @@ def create_app(services: Services) -> FastAPI:
         routes = insight_routes(services.insight)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if services.workspace is not None:
-        for made in (definition_routes, asked_plan_routes, rule_routes):
+        for made in (report_routes, definition_routes, asked_plan_routes, rule_routes):
             routes = made(services.workspace)
             app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
+        app.include_router(console_page())
     if activities is not None:
         routes = activity_routes(activities)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
