@@ -65,18 +65,17 @@ def _capped(
         letters = [each.value for each in cap.classes]
         mine = held.filter((pl.col("at") > begin) & pl.col("message_class").is_in(letters))
         bound = channels if cap.channel is None else (cap.channel,)
+        reached = pl.DataFrame({"channel": bound}, schema={"channel": pl.String})
         if cap.at_most == 0:
             everyone = pl.DataFrame({"key": keys})
-            parts.append(
-                everyone.join(pl.DataFrame({"channel": bound}, schema={"channel": pl.String}), how="cross")
-            )
+            parts.append(everyone.join(reached, how="cross"))
             continue
         if cap.channel is not None:
             mine = mine.filter(pl.col("channel") == cap.channel)
         by = ["user", "channel"] if cap.each == "channel" else ["user"]
         full = mine.group_by(by).len().filter(pl.col("len") >= cap.at_most).rename({"user": "key"})
         if cap.each != "channel":
-            full = full.join(bound, how="cross")
+            full = full.join(reached, how="cross")
         parts.append(full.select(pl.col("key").cast(pl.String), "channel"))
     return parts
 
