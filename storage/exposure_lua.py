@@ -119,10 +119,12 @@ if anyfull then return {became, redis.call('HGETALL', KEYS[1])} end
 return {became}
 """
 )
-#: KEYS: a holder. ARGV: now, stamp, C or X, marks. Answers each: the state it had
+#: KEYS: a holder; on one server also where one mark lies, so that nothing is done (M) if others hold it too.
+#: ARGV: now, stamp, C or X, marks. Answers each: the state it had
 SETTLE = (
     _TOUCHES
     + """
+if KEYS[2] and redis.call('GET', KEYS[2]) ~= string.match(KEYS[1], '{(%x+)}') then return {'M'} end
 local now, became = tonumber(ARGV[1]), {}
 for each = 4, #ARGV do
   local raw = redis.call('HGET', KEYS[1], ARGV[each])

@@ -116,6 +116,10 @@ class Labels:
                 new.append((found, label))
         return int(found)
 
+    def known(self, kind: str, name: str | None) -> int | None:
+        """Without a transaction; None: it has to be looked up, or given."""
+        return self._numbers.get(kind + name) if name else 0
+
     def name(self, get: Any, number: int) -> str:
         found = self._names.get(number)
         if found is None:

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from struct import Struct
 from typing import Any, Literal
 
 import polars as pl
@@ -47,6 +46,7 @@ from storage.exposure_rules import (
     settling,
     state_of,
 )
+from storage.exposure_single import SEGMENT, SEGMENT_NUMBER, SingleTouches
 from storage.group_commit import GroupCommit
 from storage.online_lmdb import UNTIL, LmdbOnlineStore, Step, reading
 from storage.touch_log import Item, Label, Touched, TouchLog
@@ -54,8 +54,6 @@ from storage.touch_log import Item, Label, Touched, TouchLog
 #: touches in one transaction: some milliseconds
 _TOGETHER = 256
 _SECOND = 1_000_000
-_SEGMENT = b"J"
-_SEGMENT_NUMBER = Struct(">I")
 #: users of a plan, in parts
 _PLAN = b"p"
 
@@ -78,6 +76,7 @@ class LmdbLedger:
         self._store, self._env, self._labels = store, store.env, store.labels
         self._clock = clock or SystemClock()
         self._log = TouchLog(log)
+        self._single = SingleTouches(store, self._log)
         self._flusher: GroupCommit[None, None] | None = None
         if durability == "disk":
             self._flusher = GroupCommit(self._flush)
@@ -90,7 +89,13 @@ class LmdbLedger:
     def reserve(
         self, wish: Reservation, *, caps: Sequence[Cap] | Caps, expires_at: datetime | None = None
     ) -> Refusal | None:
-        return self.reserve_many([wish], caps=caps, expires_at=expires_at).get(wish.touch_id)
+        now = micros(self._clock.now())
+        rules, expires = caps if isinstance(caps, Caps) else Caps(caps), expiry(expires_at, now)
+        decided, no = self._single.reserve(wish, rules, expires, now)
+        if not decided:
+            return self.reserve_many([wish], caps=rules, expires_at=expires_at).get(wish.touch_id)
+        self._durable()
+        return no
 
     def reserve_many(
         self,
@@ -195,11 +200,11 @@ class LmdbLedger:
         stays: a log that is hardly written to is no longer than that."""
         hold = self._store.hold
         with Step(self._env, write=False) as get:
-            raw = get(_SEGMENT)
+            raw = get(SEGMENT)
         if raw is None:
             return 0
         return self._log.amend(
-            _SEGMENT_NUMBER.unpack(raw)[0],
+            SEGMENT_NUMBER.unpack(raw)[0],
             lambda item: (
                 not isinstance(item, Touched) or max(item.record.at, item.record.stamp * _SECOND) + hold > now
             ),
@@ -208,6 +213,9 @@ class LmdbLedger:
     def _settle(self, touch_ids: Collection[str], to: int) -> None:
         ids = cannot_settle(touch_ids)
         now = micros(self._clock.now())
+        if len(ids) == 1 and self._single.settle(ids[0], to, now):
+            self._durable()
+            return
         with Step(self._env, write=False) as get:
             for touch_id in ids:
                 _to_settle(touch_id, self._find(get, touch_id)[1], to, now)
@@ -397,12 +405,12 @@ class _Writing:
                 self.tx.delete(RUN + holder)
 
     def segment(self) -> int:
-        raw = self.tx.get(_SEGMENT)
-        return 0 if raw is None else int(_SEGMENT_NUMBER.unpack(raw)[0])
+        raw = self.tx.get(SEGMENT)
+        return 0 if raw is None else int(SEGMENT_NUMBER.unpack(raw)[0])
 
     def next_segment(self, after: int = 0) -> int:
         number, self.rolled = max(self.segment(), after) + 1, True
-        self.tx.put(_SEGMENT, _SEGMENT_NUMBER.pack(number))
+        self.tx.put(SEGMENT, SEGMENT_NUMBER.pack(number))
         return number
 
     def _replace(self, holder: bytes, mark: int, record: Record | None) -> None:

@@ -10,25 +10,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 import polars as pl
 import redis
 
-from kernel.caps import LETTERS, Caps
+from kernel.caps import LETTERS, Caps, Room
 from kernel.clock import Clock, SystemClock, micros
 from kernel.contact import Cap
 from kernel.errors import Unavailable
 from kernel.exposure import ALREADY_SENT, Refusal, Reservation, refusal
-from storage.exposure_lua import REPLACE, RESERVE, SETTLE, Stored, quoted, room_words
+from storage.exposure_lua import REPLACE, RESERVE, ROOM_WORDS, SETTLE, Stored, quoted, room_words
 from storage.exposure_records import CONFIRMED, RELEASED, hash_of, mark_of
 from storage.exposure_rules import cannot_settle, expiry, held_frame, in_order, of_another_user, settling
 from storage.online_redis import connect
+from storage.redis_wire import Wire, words
 
 #: commands that go to the server together
 _TOGETHER = 256
 _SECOND = 1_000_000
+#: users of touches that are remembered
+_REMEMBERED = 10_000
 _SAID = {b"R": "reserved", b"C": "confirmed", b"X": "released", b"E": "expired", b"-": "unknown"}
 #: an option of redis-py's `SET`: the answer is what was there before
 _GET = {"get": True}
@@ -53,17 +57,26 @@ class RedisLedger:
         prefix: str = "growth",
     ) -> None:
         self._hold, self._prefix, self._clock = hold, prefix, clock or SystemClock()
-        self.client = connect(url, patience)
+        self.url, self.client = url, connect(url, patience)
         self._plain = {} if isinstance(self.client, redis.RedisCluster) else {"transaction": False}
+        self._wire = None if isinstance(self.client, redis.RedisCluster) else Wire(self.client)
+        #: mark → user, of touches that were reserved one by one and are likely to be settled next
+        self._users = dict[str, str]()
         self._scripts = {text: self.client.register_script(text).sha for text in (RESERVE, SETTLE, REPLACE)}
 
     def close(self) -> None:
+        if self._wire is not None:
+            self._wire.close()
         self.client.close()
 
     def reserve(
         self, wish: Reservation, *, caps: Sequence[Cap] | Caps, expires_at: datetime | None = None
     ) -> Refusal | None:
-        return self.reserve_many([wish], caps=caps, expires_at=expires_at).get(wish.touch_id)
+        if self._wire is None or wish.entities or wish.plan:
+            return self.reserve_many([wish], caps=caps, expires_at=expires_at).get(wish.touch_id)
+        now = micros(self._clock.now())
+        rules, expires = caps if isinstance(caps, Caps) else Caps(caps), expiry(expires_at, now)
+        return self._reserve_one(self._wire, wish, rules, expires, now)
 
     def reserve_many(
         self,
@@ -173,16 +186,47 @@ class RedisLedger:
         for theirs in mine:
             owners = [next(said) for _ in theirs]
             answer = next(said)
-            for (mark, places, wish), owner in zip(theirs, owners, strict=True):
-                if owner is not None and _split(owner)[0] != places[0]:
-                    self._asked([("HDEL", self._touches(places[0]), mark)])
-                    raise of_another_user(wish.touch_id)
-                if owner is not None and _split(owner) != list(places):
-                    self._moved(mark, _split(owner), places, now)
+            for one, owner in zip(theirs, owners, strict=True):
+                self._owned(one, _split(owner), now)
             self._judge(answer, theirs, "user", caps, now, refused)
         self._take_back(
             [each for theirs in asked for each in theirs if each[2].touch_id in refused], refused, now
         )
+
+    def _reserve_one(
+        self, wire: Wire, wish: Reservation, caps: Caps, expires: int, now: int
+    ) -> Refusal | None:
+        """Of a user alone: her part of `_reserve`, in two commands and one round trip."""
+        mark, user, refused = _mark(wish.touch_id), _hex(wish.user), dict[str, Refusal]()
+        at = micros(wish.at)
+        kept = (self._hold + max(0, at - now)) // 1000 + 1
+        labels = map(quoted, (wish.channel, wish.activity or "", wish.task or "", f"r{wish.run}"))
+        rooms = wish.rooms(caps)
+        told = [
+            "EVALSHA", self._scripts[RESERVE], 1, self._touches(user), now, max(self._hold, caps.longest),
+            now // _SECOND, "", 1, mark, at, expires, LETTERS[wish.message_class], *labels,
+        ]  # fmt: skip
+        owner, answer = self._sent(
+            wire,
+            (7, words(["SET", self._place(mark), user, "NX", "GET", "PX", kept])),
+            (len(told) + 1 + len(rooms) * ROOM_WORDS, words(told) + _packed(rooms)),
+        )
+        one = (mark, (user,), wish)
+        self._owned(one, _split(owner), now)
+        self._judge(answer, [one], "user", caps, now, refused)
+        if len(self._users) > _REMEMBERED:
+            self._users.clear()
+        self._users[mark] = user
+        return refused.get(wish.touch_id)
+
+    def _owned(self, one: _Asked, owner: Sequence[str], now: int) -> None:
+        """Judges who held the touch before. Raises BadInput when that is another user."""
+        mark, places, wish = one
+        if owner and owner[0] != places[0]:
+            self._asked([("HDEL", self._touches(places[0]), mark)])
+            raise of_another_user(wish.touch_id)
+        if owner and owner != list(places):
+            self._moved(mark, owner, places, now)
 
     def _judge(
         self,
@@ -235,14 +279,14 @@ class RedisLedger:
         now: int,
         replaces: str,
     ) -> tuple[Any, ...]:
-        words: list[Any] = [now, max(self._hold, caps.longest), now // _SECOND, replaces, len(asked)]
+        said: list[Any] = [now, max(self._hold, caps.longest), now // _SECOND, replaces, len(asked)]
         for mark, _, wish in asked:
             rooms = [room for room in wish.rooms(caps) if room.entity == entity]
             plan = f"p{wish.plan}" if wish.plan else f"r{wish.run}"
             labels = (wish.channel, wish.activity or "", wish.task or "", plan)
-            words += [mark, micros(wish.at), expires, LETTERS[wish.message_class], *map(quoted, labels)]
-            words += [len(rooms), *room_words(rooms)]
-        return self._script(RESERVE, self._touches(place), *words)
+            said += [mark, micros(wish.at), expires, LETTERS[wish.message_class], *map(quoted, labels)]
+            said += [len(rooms), *room_words(rooms)]
+        return self._script(RESERVE, self._touches(place), *said)
 
     def _replace(self, plan: str, groups: Mapping[str, Sequence[Reservation]], now: int) -> None:
         """Releases what the plan had reserved and does not ask for again."""
@@ -251,9 +295,9 @@ class RedisLedger:
         (raw,) = self._asked([("SMEMBERS", known)])
         todo = iter(sorted({each.decode() for each in raw}))
         while some := list(islice(todo, _TOGETHER)):
-            words = (now // _SECOND, quoted(f"p{plan}"))
+            said = (now // _SECOND, quoted(f"p{plan}"))
             told = self._asked(
-                [self._script(REPLACE, self._touches(each), *words, *stay.get(each, ())) for each in some]
+                [self._script(REPLACE, self._touches(each), *said, *stay.get(each, ())) for each in some]
             )
             marks = [mark.decode() for each in told for mark in each]
             places = self._asked([("GET", self._place(mark)) for mark in marks])
@@ -281,6 +325,8 @@ class RedisLedger:
     def _settle(self, touch_ids: Collection[str], to: int) -> None:
         ids, now = cannot_settle(touch_ids), micros(self._clock.now())
         name, letter = ("confirmed", "C") if to == CONFIRMED else ("released", "X")
+        if len(ids) == 1 and self._settle_one(ids[0], name, letter, now):
+            return
         known = {touch_id: _split(raw) for touch_id, raw in self._places(ids)}
         if len(ids) > 1 or any(len(places) > 1 for places in known.values()):
             for touch_id, state in self.states(ids).items():
@@ -293,12 +339,26 @@ class RedisLedger:
                     settling(touch_id, "unknown", name)
                 # who counts together is told first of what is confirmed, and last of what is released
                 for place in (*places[1:], places[0]) if letter == "C" else places:
-                    words = (now, now // _SECOND, letter, _mark(touch_id))
-                    calls.append(self._script(SETTLE, self._touches(place), *words))
+                    said = (now, now // _SECOND, letter, _mark(touch_id))
+                    calls.append(self._script(SETTLE, self._touches(place), *said))
                     whose.append((touch_id, place == places[0]))
             for (touch_id, own), (state,) in zip(whose, self._asked(calls), strict=True):
                 if own:
                     settling(touch_id, _SAID[state], name)
+
+    def _settle_one(self, touch_id: str, name: str, letter: str, now: int) -> bool:
+        """Whether it could be done in one step: of a touch that this process reserved, for its user alone."""
+        mark = _mark(touch_id)
+        user = self._users.pop(mark, None)
+        if self._wire is None or user is None:
+            return False
+        keys = (self._touches(user), self._place(mark))
+        told = ["EVALSHA", self._scripts[SETTLE], 2, *keys, now, now // _SECOND, letter, mark]
+        ((state,),) = self._sent(self._wire, (len(told), words(told)))
+        if state == b"M":
+            return False
+        settling(touch_id, _SAID[state], name)
+        return True
 
     def _check_owners(self, wishes: Iterable[Reservation]) -> None:
         todo = iter(wishes)
@@ -314,9 +374,19 @@ class RedisLedger:
             told = self._asked([("GET", self._place(_mark(each))) for each in some])
             yield from zip(some, told, strict=True)
 
-    def _script(self, text: str, *words: Any) -> tuple[Any, ...]:
-        """On one key, the first of the words."""
-        return ("EVALSHA", self._scripts[text], 1, *words)
+    def _script(self, text: str, *said: Any) -> tuple[Any, ...]:
+        """On one key, the first of what is said."""
+        return ("EVALSHA", self._scripts[text], 1, *said)
+
+    def _sent(self, wire: Wire, *commands: tuple[int, str]) -> list[Any]:
+        try:
+            try:
+                return wire.asked(*commands)
+            except redis.exceptions.NoScriptError:  # the server is a new one; all of it may be repeated
+                self._load()
+                return wire.asked(*commands)
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable(f"the exposure ledger does not answer: {error}") from error
 
     def _asked(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The answers of some commands that go to the server together."""
@@ -326,14 +396,14 @@ class RedisLedger:
             try:
                 return self._tried(calls)
             except redis.exceptions.NoScriptError:  # the server is a new one; all of it may be repeated
-                return self._loaded(calls)
+                self._load()
+                return self._tried(calls)
         except (redis.RedisError, OSError) as error:
             raise Unavailable(f"the exposure ledger does not answer: {error}") from error
 
-    def _loaded(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    def _load(self) -> None:
         for text in self._scripts:
             self.client.script_load(text)
-        return self._tried(calls)
 
     def _tried(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         if len(calls) == 1:
@@ -354,6 +424,12 @@ class RedisLedger:
 def _whose(wish: Reservation) -> _Asked:
     places = (_hex(wish.user), *(_hex(entity, one) for entity, one in sorted(wish.entities.items())))
     return _mark(wish.touch_id), places, wish
+
+
+@lru_cache(maxsize=10_000)
+def _packed(rooms: tuple[Room, ...]) -> str:
+    """How many, and each; a script that refuses needs no names."""
+    return words([len(rooms), *("" if isinstance(each, bytes) else each for each in room_words(rooms))])
 
 
 def _hex(*parts: str) -> str:

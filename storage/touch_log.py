@@ -59,6 +59,10 @@ class TouchLog:
     def append(self, number: int, items: Sequence[Item]) -> bool:
         """To the segment of this number; False when it is full, and another should begin. Raises Unavailable
         when the disk refuses: then nothing must be granted."""
+        return self.write(number, b"".join([_coded(item) for item in items]))
+
+    def write(self, number: int, body: bytes) -> bool:
+        """Items that are bytes already."""
         try:
             if number != self._number:
                 self.close()
@@ -66,7 +70,6 @@ class TouchLog:
                     flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND
                     self._file = os.open(self._path(number), flags, 0o600)
                     self._number = number
-            body = b"".join([_coded(item) for item in items])
             frame = _FRAME.pack(len(body), zlib.crc32(body)) + body
             if os.write(self._file, frame) < len(frame):
                 raise Unavailable("the ledger's disk is full")
@@ -159,7 +162,12 @@ def _coded(item: Item) -> bytes:
             text = item.label.encode(errors="surrogatepass")
             return _LABEL.pack(_L, item.number, len(text)) + text
         case Touched():
-            return _TOUCH.pack(_T, len(item.holders) // HASH) + item.holders + pack([item.record])
+            return touched(item.holders, pack([item.record]))
+
+
+def touched(holders: bytes, record: bytes) -> bytes:
+    """A touch as an item's bytes."""
+    return _TOUCH.pack(_T, len(holders) // HASH) + holders + record
 
 
 def _items(body: bytes) -> Iterator[Item]:

@@ -389,3 +389,60 @@ def test_a_user_can_be_forgotten(ledger: Ledger) -> None:
     assert ledger.states(["a"]) == {"a": "unknown"}
     assert ledger.reserve(wish("b"), caps=[DAILY]) is None
     assert ledger.reserve(wish("a", user="v"), caps=[DAILY]) is None
+
+
+def test_one_by_one_is_as_all_together(ledger: Ledger, clock: Hand) -> None:
+    """The way of single touches and the way of many decide alike, in any mixture."""
+    caps = [
+        Cap(name="sms", channel="sms", at_most=2, within="7d"),
+        Cap(name="spring", activity="spring", at_most=3, within="14d"),
+    ]
+
+    def go(user: str, together: int) -> list[object]:
+        said: list[object] = []
+        for number in range(40):
+            clock.at = NOON + number * timedelta(hours=11)
+            one = Reservation(
+                touch_id=f"{user} {number % 31}", user=user, channel=("sms", "push")[number % 3 == 0],
+                activity=("spring", None)[number % 2], at=clock.at + timedelta(hours=number % 5), run="r",
+            )  # fmt: skip
+            if number % 5 >= together:
+                no = ledger.reserve(one, caps=caps, expires_at=clock.at + 2 * DAY)
+            else:
+                no = ledger.reserve_many([one], caps=caps, expires_at=clock.at + 2 * DAY).get(one.touch_id)
+            said.append(no and (no.rule, no.until))
+            if no is None and number % 4:
+                (ledger.release if number % 4 == 1 else ledger.confirm)([one.touch_id])
+        states = ledger.states([f"{user} {number}" for number in range(31)])
+        counted = ledger.held(users=[user], since=NOON - DAY, until=NOON + 30 * DAY)
+        columns = ("channel", "at", "state", "activity", "task")
+        return [*said, list(states.values()), counted.select(columns).rows()]
+
+    singly, mixed, together = go("u", 0), go("v", 3), go("w", 5)
+    assert singly == together
+    assert mixed == together
+    assert any(each is not None for each in singly[:40])
+    assert {"confirmed", "released", "unknown"} <= set(singly[40])
+
+
+def test_whom_another_process_gave_a_household_is_confirmed_with_it(
+    ledger: Ledger, clock: Hand, tmp_path: Path
+) -> None:
+    cap = Cap(name="house", at_most=1, within="7d", by="household")
+    alone = Reservation(touch_id="a", user="u", channel="sms", at=NOON)
+    told = {"caps": [cap], "expires_at": NOON + DAY}
+    assert ledger.reserve(alone, **told) is None
+    other = ledger
+    if isinstance(ledger, RedisLedger):  # the first one remembers whose touch it is
+        other = RedisLedger(ledger.url, hold=HOLD, clock=clock, prefix=f"ledger {tmp_path.name}")
+    shared = Reservation(touch_id="a", user="u", channel="sms", at=NOON + timedelta(hours=1),
+                         entities={"household": "h"})  # fmt: skip
+    assert other.reserve(shared, **told) is None
+    ledger.confirm(["a"])
+    clock.at = NOON + 2 * DAY  # a reservation would have expired
+    neighbour = Reservation(touch_id="b", user="v", channel="sms", at=clock.at, entities={"household": "h"})
+    no = ledger.reserve(neighbour, caps=[cap])
+    assert no is not None
+    assert no.rule == "house"
+    if other is not ledger:
+        other.close()

@@ -95,3 +95,27 @@ def test_no_granted_reservation_is_lost_and_no_users_part_is_halved(tmp_path: Pa
         assert ledger.reserve(wish, caps=[full]) is not None
     ledger.close()
     store.close()
+
+
+def test_what_was_reserved_one_by_one_is_told_again(tmp_path: Path) -> None:
+    store, ledger = opened(tmp_path)
+    ledger.tell_again()
+    store.ready()
+    caps = [Cap(name="two", at_most=2, within="1d")]
+    for number in range(5):
+        for user in ("u", "v"):
+            wish = Reservation(touch_id=f"{user}{number}", user=user, channel="sms", at=NOON, run="api")
+            assert (ledger.reserve(wish, caps=caps) is None) == (number < 2)
+    ledger.confirm(["u0"])
+    ledger.release(["v1"])
+    ids = [f"{user}{number}" for user in "uv" for number in range(5)]
+    before = ledger.states(ids)
+    assert (before["u0"], before["v1"], before["v0"]) == ("confirmed", "released", "reserved")
+    ledger.close()
+    store.close()
+    store, ledger = opened(tmp_path, boot="another")
+    ledger.tell_again()
+    store.ready()
+    assert ledger.states(ids) == before
+    ledger.close()
+    store.close()
