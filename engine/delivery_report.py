@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date
-from pathlib import Path
 from typing import Any
 
+from engine.outbox import folder_of
 from engine.report.delivery import with_delivery
 from engine.wiring import Workspace
 from storage.lake import write_json, write_text
@@ -40,13 +39,10 @@ def delivery_of(space: Workspace, run: str) -> dict[str, Any]:
 def publish_delivery(space: Workspace, run: str) -> dict[str, Any] | None:
     """`delivery.json` in the plan's folder, and a section of its report. None when the plan is gone, or the
     run was no plan's. Again: changes nothing."""
-    try:
-        entry = space.plans.find(date.fromisoformat(run))
-    except ValueError:
+    folder = folder_of(space, run)
+    if folder is None:
         return None
-    if entry is None or not (Path(entry.folder) / "plan.json").exists():
-        return None
-    folder, found = Path(entry.folder), delivery_of(space, run)
+    found = delivery_of(space, run)
     write_json(folder / "delivery.json", found)
     page = folder / "report.html"
     if page.exists():

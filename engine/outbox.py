@@ -23,6 +23,8 @@ from touchpoint.api import Channel, Provider, check_channels
 
 #: what all touches of a task have in common
 _LABELS = ("task", "goal", "benefit", "touchpoint", "channel", "content", "message_class")
+#: folder of what rules did by themselves, a folder a run
+RULES = "rules"
 #: characters of a user id, or of an address
 _LONGEST = 200
 _log = logging.getLogger(__name__)
@@ -96,14 +98,24 @@ def _tasks(touches: pl.DataFrame, run: str) -> list[tuple[OutboxTask, list[Outbo
     return sorted(found, key=lambda each: each[0].task)
 
 
+def folder_of(space: Workspace, run: str) -> Path | None:
+    """Where the files of a run lie: of a day's plan, or of rules that fired by themselves; None: gone."""
+    try:
+        entry = space.plans.find(date.fromisoformat(run))
+        found = None if entry is None else Path(entry.folder)
+    except ValueError:
+        found = space.root / RULES / run
+    return found if found is not None and (found / "plan.json").exists() else None
+
+
 def complete_loads(space: Workspace) -> None:
     """Goes on with what a kill interrupted. A plan that is gone meanwhile stays out, and is told."""
     for run in space.outbox.interrupted():
-        entry = space.plans.find(date.fromisoformat(run))
+        folder = folder_of(space, run)
         try:
-            if entry is None:
+            if folder is None:
                 raise BadInput("is no plan any more", field="run", value=run)
-            enqueue(space, Path(entry.folder))
+            enqueue(space, folder)
         except (GrowthError, OSError) as error:
             _log.warning("touches of %s are not all in the outbox: %s", run, error)
 

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from engine.holdout import held_out_now
+from engine.rule_batch import run_folder
 from engine.rules import DEALT, firing_of
 from engine.usecases import instant_of
 from engine.wiring import Workspace
@@ -166,14 +167,15 @@ def _rule(workspace: Workspace, name: str) -> tuple[Rule, Goal]:
 def _dealt(workspace: Workspace, name: str, until: datetime) -> tuple[pl.DataFrame, pl.DataFrame, int]:
     """[user, at, variant] of every firing, [user, at, cost] of what plans gave, and how many firings."""
     dealt, given = list[pl.DataFrame](), list[pl.DataFrame]()
-    for entry in workspace.plans.newest_of_each_day():
-        at, folder = start_of_day(entry.date, workspace.settings.zone), Path(entry.folder)
+    for at, folder in _fired_in(workspace, name):
         if at > until or not (folder / DEALT).exists():
             continue
         mine = pl.read_parquet(folder / DEALT).filter(pl.col("rule") == name)
         if mine.is_empty():
             continue
         dealt.append(mine.select("user", pl.lit(at).cast(INSTANT).alias("at"), "variant"))
+        if not (folder / "assignments.parquet").exists():
+            continue  # nobody was worth it
         got = pl.read_parquet(folder / "assignments.parquet").filter(
             pl.col("task").is_in(_tasks(folder, name))
         )
@@ -186,7 +188,18 @@ def _dealt(workspace: Workspace, name: str, until: datetime) -> tuple[pl.DataFra
     if not dealt:
         return pl.DataFrame(), pl.DataFrame(), 0
     without = workspace.tombstones.without
-    return without(pl.concat(dealt)), without(pl.concat(given)), len(dealt)
+    nobody = pl.DataFrame(schema={"user": dealt[0].schema["user"], "at": INSTANT, "cost": pl.Float64})
+    return without(pl.concat(dealt)), without(pl.concat([nobody, *given])), len(dealt)
+
+
+def _fired_in(workspace: Workspace, name: str) -> list[tuple[datetime, Path]]:
+    """When it fired, and the folder of it: with plans of days, and by itself."""
+    zone = workspace.settings.zone
+    plans = [
+        (start_of_day(each.date, zone), Path(each.folder)) for each in workspace.plans.newest_of_each_day()
+    ]
+    alone = [(at, run_folder(workspace, run)) for run, at in workspace.rule_firings.runs_of(name)]
+    return sorted([*plans, *alone], key=lambda each: each[0])
 
 
 def _tasks(folder: Path, name: str) -> list[str]:

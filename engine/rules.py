@@ -23,8 +23,8 @@ _INSTANT = timedelta(microseconds=1)
 
 
 def firings_on(workspace: Workspace, day: date) -> tuple[Firing, ...]:
-    """The rules that fire on a day, by name, with the shares of their variants."""
-    rules = workspace.definitions().of(Rule)
+    """The rules that fire with the plan of a day, by name, with the shares of their variants."""
+    rules = [each for each in workspace.definitions().of(Rule) if each.fires == "with_plan"]
     if not rules:
         return ()
     states = workspace.rules.states()
@@ -59,8 +59,17 @@ def rule_inputs(workspace: Workspace, day: date) -> list[Any]:
 def rule_audiences(people: Population, fired: tuple[Firing, ...]) -> list[pl.DataFrame]:
     """[user, audience] for each rule: the members of its group, dealt out among its variants."""
     parts = []
+    known: dict[str, pl.Series] = {}
     for firing in fired:
-        users = people.users(people.members(firing.rule.group))
+        group = firing.rule.group
+        if group not in known:
+            known[group] = people.users(people.members(group))
+        users, ways = known[group], firing.rule.ways
+        if len(ways) == 1:
+            parts.append(
+                pl.DataFrame({"user": users}).with_columns(audience=pl.lit(firing.audience(ways[0].name)))
+            )
+            continue
         dealt = [firing.deal(user) for user in users.to_list()]
         parts.append(pl.DataFrame({"user": users, "audience": pl.Series(dealt, dtype=pl.String)}))
     return parts
@@ -112,7 +121,12 @@ def note_runs(workspace: Workspace, day: Day, inputs: str) -> None:
 
 def dealt(day: Day) -> pl.DataFrame:
     """[user, rule, variant]: everyone in the audience of a rule that fired, whether or not they got it."""
-    mine = day.audiences.filter(pl.col("audience").str.starts_with(AUDIENCE))
+    return dealt_to(day.audiences)
+
+
+def dealt_to(audiences: pl.DataFrame) -> pl.DataFrame:
+    """As `dealt`, of [user, audience]."""
+    mine = audiences.filter(pl.col("audience").str.starts_with(AUDIENCE))
     named = pl.col("audience").str.strip_prefix(AUDIENCE)
     return mine.select(
         "user",
@@ -122,28 +136,33 @@ def dealt(day: Day) -> pl.DataFrame:
 
 
 def standing(workspace: Workspace) -> list[dict[str, Any]]:
-    """`{rule, state, group, shares, last}` by name; `last` is its newest firing, or None."""
+    """`{rule, state, group, fires, shares, last}` by name; `last` is its newest firing, or None."""
     states = workspace.rules.states()
+    rules = sorted(workspace.definitions().of(Rule), key=lambda each: each.name)
+    alone = workspace.rule_firings.newest([each.name for each in rules])
+    planned = workspace.rules.newest()
     told = []
-    for rule in sorted(workspace.definitions().of(Rule), key=lambda each: each.name):
+    for rule in rules:
         state = states.get(rule.name)
-        runs = workspace.rules.runs(rule.name)
+        last = [each[rule.name] for each in (alone, planned) if rule.name in each]
         told.append(
             {
                 "rule": rule.name,
                 "state": state.state if state else ON,
                 "group": rule.group,
+                "fires": rule.fires,
                 "shares": dict(firing_of(rule, state).shares),
-                "last": runs[0] if runs else None,
+                "last": max(last, key=lambda each: str(each["day"]), default=None),
             }
         )
     return told
 
 
 def runs_of(workspace: Workspace, name: str) -> list[dict[str, Any]]:
-    """One record a firing, the newest first. Raises NotFound for a rule that never was."""
-    runs = workspace.rules.runs(name)
+    """One record a firing, with a plan or by itself, the newest first. Raises NotFound for a rule that never
+    was."""
+    runs = [*workspace.rule_firings.of(name), *workspace.rules.runs(name)]
     known = {each.name for each in workspace.definitions().of(Rule)}
     if not runs and name not in known:
         raise NotFound("rule", name, known)
-    return runs
+    return sorted(runs, key=lambda each: str(each.get("at", each["day"])), reverse=True)

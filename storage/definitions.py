@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    cast,
     func,
     select,
 )
@@ -100,6 +101,13 @@ class DefinitionStore:
                 done = "retired" if body == RETIRED else "created" if gone else "changed"
                 outcome.append((kind, name, done))
         return outcome
+
+    def stamp(self) -> tuple[object, ...]:
+        """The same as long as nothing is applied, retired or redacted: what was read then stands."""
+        c = definition_versions.c
+        query = select(func.count(), func.max(c.applied_at), func.sum(func.length(cast(c.body, Text))))
+        with self._engine.connect() as connection:
+            return tuple(connection.execute(query).one())
 
     def current(self, kind: str | None = None) -> list[Stored]:
         """The versions in force, by kind and name."""

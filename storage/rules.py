@@ -164,16 +164,23 @@ class RuleStore:
         query = select(rule_runs).where(rule_runs.c.rule == rule).order_by(rule_runs.c.day.desc())
         with self._reading() as connection:
             rows = connection.execute(query).all()
-        return [
-            {"day": each.day.isoformat(), "plan": each.plan, "shares": each.shares, **each.told}
-            for each in rows
-        ]
+        return [_run(each) for each in rows]
+
+    def newest(self) -> dict[str, dict[str, Any]]:
+        """Rule → the newest of its `runs`, of those that have one."""
+        with self._reading() as connection:
+            rows = connection.execute(select(rule_runs).order_by(rule_runs.c.day)).all()
+        return {row.rule: _run(row) for row in rows}
 
     def _writing(self) -> AbstractContextManager[Connection]:
         return writing(self._engine, "the register of rules", lock=rule_states.name)
 
     def _reading(self) -> AbstractContextManager[Connection]:
         return reading(self._engine, "the register of rules")
+
+
+def _run(row: Any) -> dict[str, Any]:
+    return {"day": row.day.isoformat(), "plan": row.plan, "shares": row.shares, **row.told}
 
 
 def _change(

@@ -31,8 +31,8 @@ def add_to(app: typer.Typer) -> None:
         table = Table("rule", "state", "group", "last firing", "assigned", "expected cost", "expected gain")
         for each in found:
             last = each["last"] or {}
-            money = [f"{last[key]:,.2f}" if last else "–" for key in ("cost", "gain")]
-            assigned = f"{last['assigned']:,}" if last else "–"
+            money = [f"{last[key]:,.2f}" if key in last else "–" for key in ("cost", "gain")]
+            assigned = f"{last['assigned']:,}" if "assigned" in last else "–"
             table.add_row(each["rule"], each["state"], each["group"], last.get("day", "–"), assigned, *money)
         show(table)
 
@@ -45,11 +45,39 @@ def add_to(app: typer.Typer) -> None:
         if as_json:
             say_json(found)
             return
-        table = Table("day", "users", "candidates", "assigned", "refused", "expected cost", "expected gain")
+        table = Table(
+            "day", "state", "users", "candidates", "assigned", "refused", "expected cost", "expected gain"
+        )
         for each in found:
-            counts = [f"{each[key]:,}" for key in ("users", "candidates", "assigned", "refused")]
-            table.add_row(each["day"], *counts, f"{each['cost']:,.2f}", f"{each['gain']:,.2f}")
+            keys = ("users", "candidates", "assigned", "refused")
+            if keys[0] not in each:  # it failed, or is not worked out yet
+                table.add_row(each["at"][:16], f"{each['state']} {each['why']}", *["–"] * 6)
+                continue
+            counts = [f"{each[key]:,}" for key in keys]
+            when, state = each.get("at", each["day"])[:16], each.get("state", "with the plan")
+            table.add_row(when, state, *counts, f"{each['cost']:,.2f}", f"{each['gain']:,.2f}")
         show(table)
+
+    @group.command("fire")
+    def fire_(
+        at: Annotated[str | None, typer.Option("--at", help="As if it were that time; absent: now.")] = None,
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """Does once what `growth serve` does all the time: fires the rules that are due by themselves."""
+        from engine.rule_firing import fire_due
+
+        with progress(quiet=as_json) as told:
+            found = fire_due(workspace(root), at, told)
+        if as_json:
+            say_json(found)
+            return
+        for each in found:
+            say(f"{each['run']}: {each['rules']:,} rules, {each['touches']:,} touches, {each['state']}")
+            for rule, why in each["failed"].items():
+                say(f"  {rule} did not fire: {why}")
+        if not found:
+            say("nothing is due")
 
     @group.command("try")
     def try_(

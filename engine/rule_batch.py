@@ -1,0 +1,305 @@
+"""One run of rules that fire by themselves: all that are due compete for what the day has left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from conflict.api import allocate, write_allocation
+from engine.blocked import not_today
+from engine.coupon_touches import with_codes
+from engine.day import check_allocation
+from engine.holdout import withheld_from
+from engine.outbox import RULES
+from engine.people import entity_frames
+from engine.population import population
+from engine.rule_scores import DayScores
+from engine.rules import DEALT, dealt_to, firing_of, rule_audiences
+from engine.wiring import Workspace
+from engine.world import zones_and_consent
+from kernel.choices import Allocation, DailyLimits, Limit, Limits, PerUser
+from kernel.contact import Cap, QuietHours
+from kernel.errors import GrowthError, Unavailable
+from kernel.work import Task
+from planner.api import (
+    Composed,
+    Firing,
+    Resources,
+    Rule,
+    day_limits,
+    derive_candidates,
+    rest_of_day,
+    rule_limits,
+    rule_tasks,
+    task_table,
+)
+from storage.lake import folder, write_json
+from storage.rule_firings import Run
+from storage.rules import RuleState
+from touchpoint.api import TouchPlan, plan_touches
+
+#: relative gap that is good enough between two plans, and seconds that the search may take
+_GAP, _SECONDS = 1e-4, 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fired:
+    """What a run came to."""
+
+    #: rule → as `engine.rules.ran` tells of it
+    told: Mapping[str, dict[str, Any]]
+    #: rule → why it could not fire
+    failed: Mapping[str, str]
+
+
+def run_folder(workspace: Workspace, run: str) -> Path:
+    """Where the files of a run lie: those of a plan, of the same names."""
+    return workspace.root / RULES / run
+
+
+def given_on(workspace: Workspace, day: date, *, plan: bool, without: str = "") -> pl.DataFrame:
+    """Candidates of the day that became touches: of runs of rules, and of the plan that stands if asked
+    for."""
+    folders = [run_folder(workspace, run) for run in workspace.rule_firings.runs_on(day, without=without)]
+    entry = workspace.plans.find(day) if plan else None
+    if entry is not None:
+        folders.append(Path(entry.folder))
+    parts = []
+    for each in folders:
+        if (each / "assignments.parquet").exists():
+            rows = pl.read_parquet(each / "assignments.parquet")
+            refused = pl.read_parquet(each / "refusals.parquet").select("user", "task")
+            parts.append(rows.join(refused, on=["user", "task"], how="anti") if refused.height else rows)
+    return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
+
+
+def fire(workspace: Workspace, run: Run, scores: DayScores) -> Fired:
+    """Works a run out and writes its folder: tasks, assignments, touches (reserved), who was dealt what.
+
+    Interrupted, it is worked out again: reservations of the same run are replaced, codes are the same ones.
+    A rule that cannot fire does not keep the others from it. Raises Unavailable.
+    """
+    definitions = workspace.definitions()
+    rules = {each.name: each for each in definitions.of(Rule)}
+    failed = {each.rule: "is no rule any more" for each in run.claims if each.rule not in rules}
+    shares = {each.rule: each.shares for each in run.claims if each.rule in rules}
+    firings = tuple(firing_of(rules[name], RuleState(shares=share)) for name, share in sorted(shares.items()))
+    dealt, troubled = _audiences(workspace, firings, run.at)
+    failed |= troubled
+    firings = tuple(each for each in firings if each.rule.name not in failed)
+    resources = definitions.resources()
+    try:
+        work = _decide(workspace, run, scores, firings, dealt, resources)
+    except Unavailable:
+        raise
+    except GrowthError as error:
+        return Fired(told={}, failed={**failed, **{each.rule.name: str(error) for each in firings}})
+    told = _told(firings, work)
+    _write(workspace, run, work, told, failed)
+    return Fired(told=told, failed=failed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """Everything about a run that its folder holds."""
+
+    composed: Composed
+    audiences: pl.DataFrame
+    candidates: pl.DataFrame
+    limits: Limits
+    #: None where nobody is worth it
+    allocation: Allocation | None
+    touches: TouchPlan | None
+
+
+def _audiences(
+    workspace: Workspace, firings: Sequence[Firing], at: datetime
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """[user, audience]; and rule → why its group is not known. Each group is looked up once."""
+    people, trouble = population(workspace, at), dict[str, str]()
+    groups = {each.rule.group for each in firings}
+    for group in sorted(groups):
+        try:
+            people.members(group)
+        except Unavailable:
+            raise
+        except GrowthError as error:
+            trouble[group] = str(error)
+    good = tuple(each for each in firings if each.rule.group not in trouble)
+    parts = rule_audiences(people, good)
+    frame = pl.concat(parts) if parts else pl.DataFrame(schema={"user": pl.String, "audience": pl.String})
+    failed = {each.rule.name: trouble[each.rule.group] for each in firings if each.rule.group in trouble}
+    return workspace.tombstones.without(frame), failed
+
+
+def _decide(
+    workspace: Workspace,
+    run: Run,
+    scores: DayScores,
+    firings: Sequence[Firing],
+    audiences: pl.DataFrame,
+    resources: Resources,
+) -> _Work:
+    definitions, day, settings = workspace.definitions(), run.day, workspace.settings
+    composed = Composed(tasks=_valid(resources, rule_tasks(firings, resources), day), idle=())
+    daily = _ceilings(definitions.one(DailyLimits))
+    frame, limits = pl.DataFrame(), Limits()
+    if composed.tasks and audiences.height:
+        users = audiences["user"].unique().sort()
+        known = scores.of(day, composed.tasks, users, resources)
+        withheld = withheld_from(definitions, users, run.at)
+        blocked = not_today(workspace, resources, users, day)
+        found = derive_candidates(
+            composed.tasks, resources, audiences, known, blocked, daily, withheld, steered=scores.steered(day)
+        )
+        limits = day_limits(daily, resources, found.frame, _binding(rule_limits(firings), found.frame))
+        given = given_on(workspace, day, plan=True, without=run.run)
+        frame, limits = rest_of_day(found.frame, limits, given)
+    work = partial(_Work, composed=composed, audiences=audiences, candidates=frame, limits=limits)
+    if frame.is_empty():
+        return work(allocation=None, touches=None)
+    seconds = min(settings.time_limit, _SECONDS)
+    allocation = allocate(frame, limits, time_limit=seconds, gap=_GAP, seed=settings.seed)
+    check_allocation(frame, limits, allocation)
+    return work(allocation=allocation, touches=_touches(workspace, run, resources, allocation.assignments))
+
+
+def _valid(resources: Resources, tasks: Sequence[Task], day: date) -> tuple[Task, ...]:
+    """Those whose benefit can be given that day."""
+    valid = {
+        each.name for each in resources.benefits if (each.valid_from or day) <= day <= (each.valid_to or day)
+    }
+    return tuple(task for task in tasks if task.benefit in valid)
+
+
+def _ceilings(daily: DailyLimits | None) -> DailyLimits | None:
+    """Least volumes are the plan's to reach: a rule that fires later owes nobody anything."""
+    if daily is None:
+        return None
+    rules = daily.per_user
+    return daily.model_copy(
+        update={
+            "per_user": PerUser(
+                max_tasks=rules.max_tasks, max_by=rules.max_by, never_together=rules.never_together
+            ),
+            "limits": tuple(
+                each.model_copy(update={"at_least": None})
+                for each in daily.limits
+                if each.at_most is not None
+            ),
+        }
+    )
+
+
+def _binding(limits: Sequence[Limit], candidates: pl.DataFrame) -> list[Limit]:
+    """Rules' own limits, less those that all of their candidates together cannot reach: of thousands of
+    rules, most never come near theirs."""
+    sums = {
+        task: (many, cost)
+        for task, many, cost in candidates.group_by("task").agg(pl.len(), pl.col("cost").sum()).iter_rows()
+    }
+    found = []
+    for limit in limits:
+        tasks = limit.where["task"]
+        names = tasks if isinstance(tasks, tuple) else (tasks,)
+        used = sum(sums.get(str(name), (0, 0.0))[1 if limit.sum else 0] for name in names)
+        if limit.at_most is not None and used > limit.at_most:
+            found.append(limit)
+    return found
+
+
+def _touches(workspace: Workspace, run: Run, resources: Resources, assignments: pl.DataFrame) -> TouchPlan:
+    definitions = workspace.definitions()
+    caps = definitions.of(Cap)
+    zones, consent = zones_and_consent(
+        workspace, tuple(sorted({each.channel for each in resources.touchpoints}))
+    )
+    planned = plan_touches(
+        assignments=assignments,
+        touchpoints=resources.touchpoints,
+        caps=caps,
+        quiet_hours=definitions.of(QuietHours),
+        consent=consent,
+        zones=zones,
+        default_zone=workspace.settings.zone,
+        habits=None,
+        ledger=workspace.ledger,
+        plan_date=run.day,
+        run=f"rules {run.run}",
+        seed=workspace.settings.seed,
+        entities=entity_frames(workspace, caps),
+        plan=f"rules/{run.run}",
+        earliest=run.at + timedelta(seconds=1),
+    )
+    return with_codes(workspace, planned, resources.benefits, run.day)
+
+
+def _told(firings: Sequence[Firing], work: _Work) -> dict[str, dict[str, Any]]:
+    """As `engine.rules.ran`, at one pass over each frame."""
+    users = _counts(work.audiences, "audience")
+    candidates = _counts(work.candidates, "task")
+    refused = {} if work.touches is None else _counts(work.touches.refusals, "task")
+    given = dict[str, list[Any]]()
+    if work.allocation is not None:
+        sums = work.allocation.assignments.group_by("task").agg(
+            pl.len(), pl.col("cost", "gain", "value").sum().round(6)
+        )
+        given = {task: rest for task, *rest in sums.iter_rows()}
+    told = dict[str, dict[str, Any]]()
+    for firing in firings:
+        variants = {}
+        for way in firing.rule.ways:
+            task = firing.task(way.name)
+            assigned, cost, gain, value = given.get(task, [0, 0.0, 0.0, 0.0])
+            variants[way.name] = {
+                "users": users.get(firing.audience(way.name), 0),
+                "candidates": candidates.get(task, 0),
+                "assigned": assigned,
+                "refused": refused.get(task, 0),
+                "cost": cost,
+                "gain": gain,
+                "value": value,
+            }
+        keys = next(iter(variants.values()))
+        whole = {key: math.fsum(each[key] for each in variants.values()) for key in keys}
+        counts = {key: int(whole[key]) for key in ("users", "candidates", "assigned", "refused")}
+        told[firing.rule.name] = {**whole, **counts, "variants": variants}
+    return told
+
+
+def _counts(frame: pl.DataFrame, by: str) -> dict[str, int]:
+    if by not in frame.columns or frame.is_empty():
+        return {}
+    return dict(frame.group_by(by).len().iter_rows())
+
+
+def _write(
+    workspace: Workspace, run: Run, work: _Work, told: Mapping[str, Any], failed: Mapping[str, str]
+) -> None:
+    """Whole or not at all; `plan.json` carries what the outbox needs to know of a plan."""
+    with folder(run_folder(workspace, run.run)) as fresh:
+        if work.allocation is not None and work.touches is not None:
+            chosen = work.allocation.assignments
+            write_allocation(work.allocation, fresh)
+            tasks = task_table(work.composed.tasks, work.audiences, work.candidates, chosen)
+            tasks.write_parquet(fresh / "tasks.parquet")
+            work.touches.touches.write_parquet(fresh / "touches.parquet")
+            work.touches.refusals.write_parquet(fresh / "refusals.parquet")
+        dealt_to(work.audiences).write_parquet(fresh / DEALT)
+        summary = {
+            "date": run.run,
+            "version": 1,
+            "day": run.day.isoformat(),
+            "at": run.at.isoformat(),
+            "touches": 0 if work.touches is None else work.touches.touches.height,
+            "rules": dict(told),
+            "failed": dict(failed),
+        }
+        write_json(fresh / "plan.json", summary)
