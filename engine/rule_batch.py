@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -17,9 +16,9 @@ from engine.blocked import not_today
 from engine.coupon_touches import with_codes
 from engine.day import check_allocation
 from engine.holdout import withheld_from
-from engine.outbox import RULES
 from engine.people import entity_frames
 from engine.population import population
+from engine.rule_given import given_on, run_folder
 from engine.rule_scores import DayScores
 from engine.rules import DEALT, dealt_to, firing_of, rule_audiences
 from engine.wiring import Workspace
@@ -57,27 +56,6 @@ class Fired:
     told: Mapping[str, dict[str, Any]]
     #: rule → why it could not fire
     failed: Mapping[str, str]
-
-
-def run_folder(workspace: Workspace, run: str) -> Path:
-    """Where the files of a run lie: those of a plan, of the same names."""
-    return workspace.root / RULES / run
-
-
-def given_on(workspace: Workspace, day: date, *, plan: bool, without: str = "") -> pl.DataFrame:
-    """Candidates of the day that became touches: of runs of rules, and of the plan that stands if asked
-    for."""
-    folders = [run_folder(workspace, run) for run in workspace.rule_firings.runs_on(day, without=without)]
-    entry = workspace.plans.find(day) if plan else None
-    if entry is not None:
-        folders.append(Path(entry.folder))
-    parts = []
-    for each in folders:
-        if (each / "assignments.parquet").exists():
-            rows = pl.read_parquet(each / "assignments.parquet")
-            refused = pl.read_parquet(each / "refusals.parquet").select("user", "task")
-            parts.append(rows.join(refused, on=["user", "task"], how="anti") if refused.height else rows)
-    return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame()
 
 
 def fire(workspace: Workspace, run: Run, scores: DayScores) -> Fired:

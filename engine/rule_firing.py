@@ -22,7 +22,8 @@ from engine.day import Progress
 from engine.deciding import deciding
 from engine.outbox import enqueue
 from engine.publish import read_plan
-from engine.rule_batch import fire, run_folder
+from engine.rule_batch import fire
+from engine.rule_given import run_folder
 from engine.rule_scores import DayScores
 from engine.rules import firing_of
 from engine.wiring import Workspace

@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from engine.holdout import held_out_now
-from engine.rule_batch import run_folder
+from engine.rule_given import run_folder
 from engine.rules import DEALT, firing_of
 from engine.usecases import instant_of
 from engine.wiring import Workspace
