@@ -20,6 +20,7 @@ from engine.holdout import intentions, withheld_from
 from engine.identities import merges_of
 from engine.model_training import recipes_to_learn, segments_of
 from engine.people import entity_frames
+from engine.rule_given import less_given
 from engine.rules import firings_on, rule_audiences, rule_inputs
 from engine.selection_published import Published
 from engine.wiring import Workspace
@@ -203,6 +204,8 @@ def derive_day(
         composed.tasks, resources, audiences, told, None, daily, withheld, steered=steered
     )
     limits = day_limits(daily if alone is None else None, resources, candidates.frame, rule_limits(fired))
+    if alone is None:
+        candidates, limits = less_given(workspace, day, candidates, limits)
     return Derived(
         users=users,
         cells=cells,
