@@ -10,6 +10,7 @@ from typing import Any
 from engine.approval import may_go
 from engine.backtest import compare_with_reality, run_backtest, whole_history
 from engine.day import Progress, inputs_of, make_day, train_models
+from engine.deciding import decides
 from engine.monitoring import monitor
 from engine.outbox import enqueue
 from engine.publish import publish, read_plan
@@ -38,6 +39,7 @@ def train(workspace: Workspace, day: date, progress: Progress) -> list[tuple[Mod
     return train_models(workspace, as_of, read_history(workspace, as_of), progress)
 
 
+@decides
 def plan(
     workspace: Workspace, day: date, out: Path | None, progress: Progress, *, judged: bool = False
 ) -> Made:
