@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from insight.api import Catalog
+from insight.api import Catalog, check_belonging
 from kernel.errors import BadInput, NotFound
 from kernel.events import OFFER, PURCHASE_ROLES
 from kernel.learning import ModelRecipe
-from models.api import FeatureSet
+from models.api import USER, FeatureSet
 
 #: events that are called by what they play for us
 ROLES = ("purchase", "treatment", "response")
@@ -21,17 +21,12 @@ CELL_FIELDS = ("stage", "cluster", "tier")
 def check_features(
     sets: Mapping[str, FeatureSet], recipes: Iterable[ModelRecipe], catalog: Catalog | None
 ) -> None:
-    """Raises BadInput, naming who and what, for a recipe whose set is not there or not of users, and for what
-    the catalog does not have."""
+    """Raises BadInput, naming who and what, for a recipe whose set is not there, and for what the catalog has
+    not."""
     for recipe in recipes:
-        if isinstance(recipe.features, str):
-            if recipe.features not in sets:
-                raise NotFound(
-                    "features", recipe.features, sets, where=f"model {recipe.name}", field="features"
-                )
-            if sets[recipe.features].entity != "user":
-                said = "is not of users, of whom models speak"
-                raise BadInput(said, where=f"model {recipe.name}", field="features", value=recipe.features)
+        if isinstance(recipe.features, str) and recipe.features not in sets:
+            where = f"model {recipe.name}"
+            raise NotFound("features", recipe.features, sets, where=where, field="features")
     if catalog is not None:
         check_sets(sets.values(), catalog)
 
@@ -42,6 +37,8 @@ def check_sets(sets: Iterable[FeatureSet], catalog: Catalog) -> None:
         where = f"features {each.name}"
         if each.entity not in catalog.entities:
             raise NotFound("entity", each.entity, catalog.entities, where=where, field="entity")
+        if each.entity != USER:
+            _check_other(each, catalog, where)
         for event, fields in each.events.items():
             known = _fields_of(catalog, event, where)
             for name in fields:
@@ -51,6 +48,18 @@ def check_sets(sets: Iterable[FeatureSet], catalog: Catalog) -> None:
             catalog.field(name, where)
             if not name.startswith(f"{each.entity}."):
                 raise BadInput(f"is no field of {each.entity}", where=where, field="field", value=name)
+
+
+def _check_other(each: FeatureSet, catalog: Catalog, where: str) -> None:
+    """Of an entity that users belong to: its events are theirs. Raises BadInput for one that no mapping leads
+    to from users, such as a product, and for what only users have."""
+    try:
+        check_belonging(catalog, each.entity, where)
+    except NotFound:
+        said = "is not linked to users by a mapping of the catalog, so no event is its own"
+        raise BadInput(said, where=where, field="entity", value=each.entity) from None
+    if CELL in each.events:
+        raise BadInput("is of users, who are in cells", where=where, field="cell", value=each.entity)
 
 
 def _fields_of(catalog: Catalog, event: str, where: str) -> tuple[str, ...]:

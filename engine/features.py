@@ -1,4 +1,4 @@
-"""Feature sets at work: listed, derived into files, checked for leaks, and told of one user as she is now."""
+"""Feature sets at work: listed, derived into files, checked for leaks."""
 
 from __future__ import annotations
 
@@ -10,25 +10,22 @@ from typing import Any
 
 import polars as pl
 
-from engine.feature_names import CELL, ROLES, TOUCH
-from engine.feature_sources import read_declared
+from engine.feature_names import CELL, TOUCH
+from engine.feature_sources import read_belonging, read_declared, role_names, source_name
 from engine.usecases import instant_of
 from engine.wiring import Workspace
-from insight.api import EventDoor, event_range, read_fields, spool_events, user_lines
+from insight.api import read_fields, spool_events
 from kernel.clock import parse_window
-from kernel.errors import BadInput, NotFound
-from kernel.events import OFFER, PURCHASE_ROLES
+from kernel.errors import BadInput
 from kernel.learning import ModelRecipe
 from models.api import (
+    USER,
     Facts,
     FeatureSet,
-    OnlineFeatures,
-    declared_in,
     find_leaks,
     settle,
     sink_features,
 )
-from storage.events import EventLog
 
 Progress = Callable[[str], None]
 
@@ -68,7 +65,8 @@ def derive_files(
     with TemporaryDirectory(prefix="features-", dir=_scratch(workspace)) as folder:
         facts = spooled(workspace, features, max(at), Path(folder), progress)
         features = settle(features, facts, min(at))
-        keep = workspace.tombstones.without
+        # of other entities, those who were forgotten are not in it already
+        keep = workspace.tombstones.without if features.entity == USER else lambda frame: frame
         rows = sink_features(features, facts, at, out, shares=shares, keep=keep, progress=progress)
     return {
         "folder": str(out),
@@ -87,6 +85,9 @@ def check_set(
     has one in the window after the instant is told from who has not."""
     features, at = workspace.definitions().feature_set(name), instant_of(workspace, as_of)
     window = parse_window(within, "--within")
+    if label is not None and features.entity != USER:
+        said = f"is an event of users; features {name} are of {features.entity}"
+        raise BadInput(said, field="--label", value=label)
     with TemporaryDirectory(prefix="features-", dir=_scratch(workspace)) as folder:
         # a day beyond the window: what came after the instant must be there to be removed
         facts = spooled(workspace, features, at + window, Path(folder), progress, times=True)
@@ -97,27 +98,6 @@ def check_set(
         features = settle(features, facts, at)
         leaks = find_leaks(features, facts, at, told)
     return {"features": name, "as_of": at.isoformat(), "leaks": [vars(each) for each in leaks]}
-
-
-def features_now(workspace: Workspace, features: FeatureSet, user_id: str, at: datetime) -> dict[str, Any]:
-    """Column → value of one user, from the sources and from what was sent since, nothing twice.
-
-    Raises BadInput for an id that is none, NotFound for touches and cells, which are known of the batch only.
-    """
-    catalog, door = workspace.catalog, EventDoor(workspace.catalog)
-    user = door.user(user_id, "USER")
-    names = {event: _source_name(workspace, event) for event in features.events if event not in (TOUCH, CELL)}
-    logged = EventLog(workspace.database, workspace.tombstones).of_user(str(user))
-    fresh = [typed for each in logged if (typed := door.typed(each)) is not None]
-    lines = user_lines(catalog, user, names.values(), fresh)
-    batch = {event: lines[name].rename(_roles(workspace, event)) for event, name in names.items()}
-    others = [each for each in features.events if each in (TOUCH, CELL)]
-    if others:
-        read, _ = read_declared(workspace, [features], at)
-        batch |= {event: read[event] for event in others}
-    fields = read_fields(catalog, features.fields) if features.fields else None
-    online = OnlineFeatures(features, batch, _begins(workspace, names), fields)
-    return dict(online.of(user, at))
 
 
 def spooled(
@@ -136,7 +116,7 @@ def spooled(
         if event in (TOUCH, CELL):
             continue
         progress(f"reading {event}")
-        name, roles = _source_name(workspace, event), _roles(workspace, event)
+        name, roles = source_name(workspace.catalog, event), role_names(workspace.catalog, event)
         back = {role: short for short, role in roles.items()}
         path = folder / f"{event}.parquet"
         wanted = [back.get(each, each) for each in read]
@@ -151,8 +131,17 @@ def spooled(
     if others:
         more, _ = read_declared(workspace, [features], until)
         events |= {event: more[event].lazy() for event in others}
-    told = read_fields(workspace.catalog, features.fields).lazy() if features.fields else None
-    return Facts(events=events, fields=told, whole=frozenset(whole))
+    belonging = read_belonging(workspace, [features]).get(features.entity)
+    if belonging is not None:
+        told = belonging.fields
+    else:
+        told = read_fields(workspace.catalog, features.fields) if features.fields else None
+    return Facts(
+        events=events,
+        fields=None if told is None else told.lazy(),
+        whole=frozenset(whole),
+        belongs=None if belonging is None else belonging.at,
+    )
 
 
 def _label(
@@ -166,51 +155,14 @@ def _label(
 ) -> pl.DataFrame:
     """[user, label]: whether she has the event in (since, until], of all who have a feature."""
     path = folder / "label.parquet"
-    spool_events(workspace.catalog, _source_name(workspace, event), (), until, path)
+    spool_events(workspace.catalog, source_name(workspace.catalog, event), (), until, path)
     lines = pl.scan_parquet(path)
     later = lines.filter(pl.col("at") > since).select("user").unique().with_columns(label=pl.lit(1))
     users = pl.concat([facts.known(features, each, since).select("user") for each in facts.events]).unique()
     return users.join(later, on="user", how="left").with_columns(pl.col("label").fill_null(0)).collect()
 
 
-def _source_name(workspace: Workspace, event: str) -> str:
-    """An event of the catalog by its own name or by its role."""
-    catalog = workspace.catalog
-    name = event if event in catalog.events else catalog.event_of_role(event)
-    if name is None:
-        raise NotFound("event", event, (*catalog.events, *ROLES))
-    return name
-
-
-def _roles(workspace: Workspace, event: str) -> dict[str, str]:
-    """Field → what it is called where the event is called by its role."""
-    catalog = workspace.catalog
-    if event in catalog.events:
-        return {}
-    known = (*PURCHASE_ROLES, OFFER)
-    fields = catalog.events[_source_name(workspace, event)].fields
-    return {short: field.role for short, field in fields.items() if field.role in known}
-
-
-def _begins(workspace: Workspace, names: dict[str, str]) -> dict[str, datetime | None]:
-    """When the records of each event begin."""
-    return {event: event_range(workspace.catalog, name)[0] for event, name in names.items()}
-
-
 def _scratch(workspace: Workspace) -> Path:
     path = workspace.root / "var" / "scratch"
     path.mkdir(parents=True, exist_ok=True)
     return path
-
-
-def set_of(workspace: Workspace, name: str | None, model: str | None) -> FeatureSet:
-    """A set by its name, or as a model has it. Raises BadInput for both or none, or a model without one."""
-    if (name is None) == (model is None):
-        raise BadInput("give either --set or --model", field="--set")
-    if name is not None:
-        return workspace.definitions().feature_set(name)
-    predictor, _ = workspace.registry.usable(model or "", workspace.clock.now())
-    found = declared_in(predictor.recipe)
-    if found is None:
-        raise BadInput("learns from the usual features only", field="--model", value=model)
-    return found

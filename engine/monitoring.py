@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from engine.drift import SCORE, drift_at
-from engine.effects_samples import first_intentions
+from engine.monitoring_foretold import FORETELLS, calibration, uplift
 from engine.wiring import Workspace
 from engine.world import plan_instant, read_history
 from kernel.errors import BadInput
 from kernel.learning import ModelVersion
-from kernel.work import Goal
-from models.api import (
-    CONTROL,
-    CalibrationDrift,
-    Experiment,
-    History,
-    Holdout,
-    UpliftRecipe,
-    calibration_drift,
-    effect_drift,
-    score_users,
-    treated_by,
-    uplift_sample,
-)
+from models.api import CalibrationDrift, History, UpliftRecipe
 from storage.lake import write_json
 
 FEATURE, SCORES, CALIBRATION, UPLIFT = "feature", "score", "calibration", "uplift"
@@ -38,11 +23,8 @@ FEATURE, SCORES, CALIBRATION, UPLIFT = "feature", "score", "calibration", "uplif
 FDR = 0.01
 #: P(an alarm of a model's calibration or uplift within a year without drift)
 ALPHA = 0.05
-_YEAR = timedelta(days=365)
-#: users of an arm below which a window says nothing of uplift
-_FEWEST = 30
-#: models whose predictions of one window are compared with what came
-_FORETELLS = ("spend", "churn")
+#: features that a sentence names
+_NAMED = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +42,8 @@ class Alarm:
     threshold: float
     #: one sentence
     said: str
+    #: of scores and calibration: features of the model that have moved, the furthest first
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +57,7 @@ class Watched:
     #: largest index of a feature, and of the scores; None: not looked at
     feature_psi: float | None
     score_psi: float | None
-    #: windows whose outcome was compared with what had been predicted
+    #: windows, of a response days of offers, whose outcome was compared with what had been predicted
     windows: int
     #: why something was not looked at; empty when all was
     without: str
@@ -119,7 +103,8 @@ def monitor(
         watched.append(seen)
         alarms += told
     for recipe in space.definitions().of(UpliftRecipe):
-        alarms += _uplift(space, recipe, history, as_of)
+        for name, drift in uplift(space, recipe, history, as_of, ALPHA):
+            alarms += _summed(recipe.name, UPLIFT, name, drift)
     found = Monitoring(day=day, models=tuple(watched), alarms=tuple(alarms))
     write_json(_folder(space) / f"{day.isoformat()}.json", found.as_json())
     space.registry.record_monitoring(day.isoformat(), found.as_json(), _figures(found))
@@ -200,8 +185,8 @@ def _model(
                       threshold=max(row["threshold"], drift.least), said=said)
             )  # fmt: skip
     windows = 0
-    if version.params.get("predicts") in _FORETELLS:
-        foretold = _calibration(space, version, history, as_of)
+    if version.params.get("predicts") in FORETELLS:
+        foretold = calibration(space, version, history, as_of, ALPHA)
         if foretold is None:
             without.append("no window of what it foretold is over")
         else:
@@ -216,103 +201,16 @@ def _model(
         windows=windows,
         without="; ".join(without),
     )
-    return seen, alarms
+    features = tuple(each.name for each in alarms if each.what == FEATURE)
+    return seen, [each if each.what == FEATURE else _with_features(each, features) for each in alarms]
 
 
-def _calibration(
-    space: Workspace, version: ModelVersion, history: History, as_of: datetime
-) -> CalibrationDrift | None:
-    """What the versions of their time foretold for windows that do not overlap, against what came."""
-    within, parts = space.definitions().recipe(version.params["predicts"]).horizon, []
-    learned = [each.as_of for each in space.registry.versions(version.name)]
-    at = as_of - within
-    while any(when <= at for when in learned) and at - within >= history.begin:
-        predictor, _ = space.registry.usable(version.name, at)
-        users = history.until(at).purchases.select("user").unique(maintain_order=True)
-        told = score_users(predictor, history.until(at), users, at, "predicted")
-        came = _came(history, at, within)
-        both = told.join(came, on="user", how="left").with_columns(pl.col("observed").fill_null(0.0))
-        if predictor.recipe.predicts == "churn":
-            # a window without a purchase; amounts of zero are purchases too
-            gone = ~pl.col("user").is_in(came["user"].implode())
-            both = both.with_columns(gone.cast(pl.Float64).alias("observed"))
-        parts.append(both.with_columns(pl.lit(at).alias("day")))
-        at -= within
-    if not parts:
-        return None
-    chances = version.params["predicts"] == "churn"
-    looks = max(_YEAR // within, 1)
-    return calibration_drift(pl.concat(parts), alpha=ALPHA, horizon=looks, probability=chances)
-
-
-def _came(history: History, at: datetime, within: timedelta) -> pl.DataFrame:
-    """user, observed: money spent in the window, of those who bought."""
-    inside = history.purchases.filter((pl.col("at") > at) & (pl.col("at") <= at + within))
-    return inside.group_by("user").agg(pl.col("amount").sum().cast(pl.Float64).alias("observed"))
-
-
-def _uplift(space: Workspace, recipe: UpliftRecipe, history: History, as_of: datetime) -> list[Alarm]:
-    """Foreseen effects of first intentions against what the holdout shows, window after window."""
-    definitions, found = space.definitions(), []
-    goal = next(each for each in definitions.of(Goal) if each.name == recipe.goal)
-    within, profit = recipe.window(goal), recipe.profit(goal)
-    holdout = definitions.one(Holdout)
-    if holdout is None or not profit:
-        return []
-    first = first_intentions(space, holdout, as_of)
-    for benefit in treated_by(recipe, {each.name: each for each in definitions.of(Experiment)}):
-        # only what was valued by a measured effect foretold one
-        if "gain_low" not in first.columns:
-            continue
-        rows = first.filter(
-            (pl.col("goal") == goal.name) & (pl.col("benefit") == benefit) & pl.col("gain_low").is_not_null()
-        ).select(
-            "user",
-            "at",
-            pl.when("treated").then(pl.lit(benefit)).otherwise(pl.lit(CONTROL)).alias("treatment"),
-            (pl.col("gain") / profit).alias("p_foreseen"),
-        )
-        if rows.is_empty():
-            continue
-        try:
-            sample = uplift_sample(history, rows, recipe, within, as_of)
-        except BadInput:  # no window is over yet
-            continue
-        days = _effect_days(sample.frame, within)
-        if days.height:
-            drift = effect_drift(days, alpha=ALPHA, horizon=max(_YEAR // within, 1))
-            found += _summed(recipe.name, UPLIFT, f"{goal.name} {benefit}", drift)
-    return found
-
-
-def _effect_days(rows: pl.DataFrame, within: timedelta) -> pl.DataFrame:
-    """day, rows, predicted, observed, error: by windows from the first intention on."""
-    treated = pl.col("treatment") != CONTROL
-    first = rows["at"].min()
-    block = (pl.col("at") - pl.lit(first)).dt.total_microseconds() // (within // timedelta(microseconds=1))
-    sides = {"t": treated, "c": ~treated}
-    found = (
-        rows.with_columns(_block=block)
-        .group_by("_block")
-        .agg(
-            pl.col("at").min().dt.date().alias("day"),
-            pl.len().alias("rows"),
-            pl.col("p_foreseen").mean().alias("predicted"),
-            *(pl.col("y").filter(side).mean().alias(f"mean_{name}") for name, side in sides.items()),
-            *(
-                (pl.col("y").filter(side).var() / side.sum()).alias(f"var_{name}")
-                for name, side in sides.items()
-            ),
-            *(side.sum().alias(f"n_{name}") for name, side in sides.items()),
-        )
-    )
-    enough = (pl.col("n_t") >= _FEWEST) & (pl.col("n_c") >= _FEWEST)
-    found = found.filter(enough).with_columns(
-        observed=pl.col("mean_t") - pl.col("mean_c"), error=(pl.col("var_t") + pl.col("var_c")).sqrt()
-    )
-    return (
-        found.filter(pl.col("error") > 0).select("day", "rows", "predicted", "observed", "error").sort("day")
-    )
+def _with_features(alarm: Alarm, features: tuple[str, ...]) -> Alarm:
+    """Where to look: what has moved in the model's own features."""
+    more = len(features) - _NAMED
+    named = ", ".join(features[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    said = f"{alarm.said}; moved of its features: {named or 'none'}"
+    return replace(alarm, features=features, said=said)
 
 
 def _summed(model: str, what: str, name: str, drift: CalibrationDrift) -> list[Alarm]:

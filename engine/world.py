@@ -6,7 +6,7 @@ from datetime import date, datetime, timedelta
 
 import polars as pl
 
-from engine.feature_sources import read_declared, sets_in_use
+from engine.feature_sources import read_belonging, read_declared, sets_in_use
 from engine.wiring import Workspace
 from insight.api import event_range, read_fields, read_offer_items, read_role, read_users
 from kernel.clock import start_of_day
@@ -44,7 +44,8 @@ def read_history(workspace: Workspace, until: datetime) -> History:
     purchases = known("purchase")
     if purchases is None:
         raise BadInput("no event has role purchase", where=catalog.file, field="events")
-    events, fields = read_declared(workspace, sets_in_use(workspace.definitions()), until)
+    sets = sets_in_use(workspace.definitions())
+    events, fields = read_declared(workspace, sets, until)
     return History(
         purchases=purchases,
         treatments=known("treatment"),
@@ -52,6 +53,7 @@ def read_history(workspace: Workspace, until: datetime) -> History:
         offer_items=read_offer_items(catalog),
         events=events,
         fields=fields,
+        belongs=read_belonging(workspace, sets),
     )
 
 

@@ -117,12 +117,17 @@ def read_links(
     `run`: runs an expression on a source. `survivors`: [user, survivor] of merged users, who are one person
     before anything is counted.
     """
+    return chained(catalog, via, lambda name: _links(catalog, name, as_of, run, survivors))
+
+
+def chained(catalog: Catalog, via: Sequence[str], links_of: Callable[[str], pl.DataFrame]) -> Links:
+    """The same from links that are at hand. `links_of`: mapping → [from, to]."""
     entity = far_end(catalog, via)
     at, crowded, whole = USER, list[Crowded](), None
     for name in via:
         route = catalog.mappings[name]
         near, far = ("from", "to") if at == route.from_ else ("to", "from")
-        links = _links(catalog, name, as_of, run, survivors)
+        links = links_of(name)
         kept, ignored = bounded(links, name, route)
         crowded += ignored
         for each in ignored:

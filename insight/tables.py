@@ -128,8 +128,8 @@ def offer_items(catalog: Catalog) -> Any:
     return pairs.filter(pairs.offer.notnull(), pairs.item.notnull())
 
 
-def mapping_links(catalog: Catalog, name: str, as_of: datetime) -> Any:
-    """[from, to]: the links of a mapping that hold at `as_of` (aware), each once, both ids known."""
+def dated_links(catalog: Catalog, name: str) -> Any:
+    """[from, to, and since, until where the mapping has them]: every link of all time, both ids known."""
     route, place = catalog.mappings[name], f"mappings.{name}"
     table = unbound_table(catalog, route.source, route.table, f"{place}.table")
 
@@ -144,13 +144,18 @@ def mapping_links(catalog: Catalog, name: str, as_of: datetime) -> Any:
         columns["since"] = _instant(catalog, table, route.since, f"{place}.since")
     if route.until is not None:
         columns["until"] = _instant(catalog, table, route.until, f"{place}.until")
-    links, at = table.select(**columns), ibis.literal(as_of)
-    tests = [links["from"].notnull(), links["to"].notnull()]
-    if route.since is not None:
+    links = table.select(**columns)
+    return links.filter(links["from"].notnull(), links["to"].notnull()).distinct()
+
+
+def mapping_links(catalog: Catalog, name: str, as_of: datetime) -> Any:
+    """[from, to]: the links of a mapping that hold at `as_of` (aware), each once, both ids known."""
+    links, at, tests = dated_links(catalog, name), ibis.literal(as_of), []
+    if "since" in links.columns:
         tests.append(links.since <= at)
-    if route.until is not None:
+    if "until" in links.columns:
         tests.append(links.until.isnull() | (links.until > at))
-    return links.filter(*tests).select("from", "to").distinct()
+    return (links.filter(*tests) if tests else links).select("from", "to").distinct()
 
 
 def _home(

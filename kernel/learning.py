@@ -71,6 +71,9 @@ class ModelRecipe(Definition):
     search: Search | None = None
     #: for the policy curve in money; without it the curve counts outcomes
     stakes: Stakes | None = None
+    #: of money and days: by `levels` of the prediction, or by `quantiles` of each user's own, which takes two
+    #: more learners
+    interval: Literal["levels", "quantiles"] = "levels"
     #: fields of the user (catalog) by whose labels the evidence is split
     segments: tuple[str, ...] = ()
 

@@ -71,13 +71,20 @@ class CalibrationDrift:
 
 
 def calibration_drift(
-    rows: pl.DataFrame, *, alpha: float = 0.05, horizon: int = 365, probability: bool = True
+    rows: pl.DataFrame,
+    *,
+    alpha: float = 0.05,
+    horizon: int = 365,
+    probability: bool = True,
+    widen: float = 1.0,
 ) -> CalibrationDrift:
     """`rows`: day, predicted, observed, one row a prediction whose outcome is final.
 
     `probability`: predictions are chances, and a day's variance is what they themselves say; otherwise
-    (money) it is estimated from the day's rows. Days with fewer than `FEWEST` rows are left out. Raises
-    BadInput for missing columns or values, chances outside 0 … 1, or when no day is left.
+    (money) it is estimated from the day's rows; `widen` multiplies its root, where days are known to differ
+    by more than their rows. Days with fewer than `FEWEST` rows are left out.
+
+    Raises BadInput for missing columns or values, chances outside 0 … 1, or when no day is left.
     """
     _check(rows, ("day", "predicted", "observed"))
     if probability and not rows["predicted"].is_between(0, 1).all():
@@ -91,7 +98,7 @@ def calibration_drift(
             pl.col("predicted").mean(),
             pl.col("observed").cast(pl.Float64).mean(),
             left.mean().alias("difference"),
-            (spread.sqrt() / pl.len()).alias("error"),
+            (widen * spread.sqrt() / pl.len()).alias("error"),
         )
         .filter(pl.col("rows") >= FEWEST)
     )

@@ -160,7 +160,8 @@ def _calibrated(trained: Trained) -> Section:
     text = (
         f"Calibrated by {method}, chosen on predictions for instants that a fold had not seen."
         if trained.predictor.band is None
-        else f"Made right in the mean by a factor of {trained.predictor.factor:.3f}; intervals are conformal."
+        else f"Made right in the mean by a factor of {trained.predictor.factor:.3f}; intervals conformal, by "
+        + ("quantiles of each user's own." if trained.predictor.heads else "levels of the prediction.")
     )
     rows = [
         [f"{place + 1}", _short(p), _short(y), f"{count:,}"]
@@ -174,10 +175,20 @@ def _calibrated(trained: Trained) -> Section:
 def _helped(trained: Trained) -> Section:
     rows = [
         [f"{each.field}: {each.label}", f"{each.rows:,}", _short(each.foreseen), _short(each.found),
-         _interval(each.figure), _interval(each.better), each.said]
+         _interval(each.figure), _interval(each.better),
+         "–" if each.covered is None else f"{each.covered:.0%}", each.said]
         for each in trained.evidence.segments
     ]  # fmt: skip
-    head = ("segment", "rows", "predicted", "happened", "AUC or error", "loss saved", "users are")
+    head = (
+        "segment",
+        "rows",
+        "predicted",
+        "happened",
+        "AUC or error",
+        "loss saved",
+        "in interval",
+        "users are",
+    )
     text = f"Against {trained.evidence.baseline}: loss that the model saves a row."
     return Section(title="Who is helped, who is hurt", text=text, head=head, rows=rows)
 

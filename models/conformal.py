@@ -61,17 +61,18 @@ def fit_band(
         error = (y - predicted)[place == each]
         # a level without rows (ties) takes all of them
         error = error if len(error) else y - predicted
-        errors.append((-_conformal(-error, 1 - half), _conformal(error, 1 - half)))
+        errors.append((-conformal(-error, 1 - half), conformal(error, 1 - half)))
     return Band(level=level, edges=tuple(edges.tolist()), errors=tuple(errors), least=least, most=most)
 
 
-def _conformal(error: Floats, level: float) -> float:
-    """The ⌈level · (n + 1)⌉-th smallest: with too few rows the largest."""
+def conformal(error: Floats, level: float) -> float:
+    """What an error of a new row exceeds in 1 − `level` of cases at most: the ⌈level · (n + 1)⌉-th smallest,
+    with too few rows the largest."""
     place = min(int(np.ceil(level * (len(error) + 1))), len(error))
     return float(np.partition(error, place - 1)[place - 1])
 
 
-def coverage(band: Band, predicted: Floats, y: Floats) -> Floats:
+def coverage(ends: tuple[Floats, Floats], y: Floats) -> Floats:
     """1 where the outcome lies in its interval."""
-    low, high = band(predicted)
+    low, high = ends
     return np.asarray((low <= y) & (y <= high), dtype=np.float64)

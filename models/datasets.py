@@ -125,15 +125,29 @@ def response_dataset(history: History, as_of: datetime, recipe: ModelRecipe) -> 
         parts.append(rows)
     if not parts:
         raise BadInput("has no offers old enough to learn from", field="as_of", value=as_of.isoformat())
+    frame = _labelled(pl.concat(parts, how="diagonal_relaxed"), responses, offers, recipe)
+    return _checked(frame, as_of, "response", _hidden(history, recipe))
+
+
+def response_outcomes(history: History, at: datetime, recipe: ModelRecipe) -> pl.DataFrame:
+    """Rows as above of the offers first received at `at`, labelled by all that `history` knows."""
+    offers = history.offers().filter(pl.col("at") == at).sort("offer")
+    treatments, responses = history.contacts()
+    targets = treatments.join(offers.select(OFFER), on=OFFER, how="semi").select("user", OFFER)
+    rows = _response_part(history, targets.unique().sort("user", OFFER), offers, at, recipe)
+    return _labelled(rows, responses, offers, recipe)
+
+
+def _labelled(
+    rows: pl.DataFrame, responses: pl.DataFrame, offers: pl.DataFrame, recipe: ModelRecipe
+) -> pl.DataFrame:
+    """label 1: a response within the window after the offer was first received, else 0."""
     answered = responses.join(offers.select(OFFER, pl.col("at").alias("start")), on=OFFER)
     answered = answered.filter(
         (pl.col("at") >= pl.col("start")) & (pl.col("at") <= pl.col("start") + recipe.horizon)
     ).select("user", OFFER, pl.lit(1.0).alias("label"))
-    frame = pl.concat(parts, how="diagonal_relaxed").join(
-        answered.unique(), on=["user", OFFER], how="left", maintain_order="left"
-    )
-    frame = frame.with_columns(pl.col("label").fill_null(0.0))
-    return _checked(frame, as_of, "response", _hidden(history, recipe))
+    found = rows.join(answered.unique(), on=["user", OFFER], how="left", maintain_order="left")
+    return found.with_columns(pl.col("label").fill_null(0.0))
 
 
 def _response_part(

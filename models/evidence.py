@@ -52,6 +52,8 @@ class Segment:
     figure: Interval
     #: loss of the strongest baseline less the model's, a row; above 0 the model helps
     better: Interval
+    #: part of the outcomes that lay in their intervals; None of probabilities
+    covered: float | None = None
 
     @property
     def said(self) -> str:
@@ -122,6 +124,7 @@ def judge(
     order = np.argsort(-weight, kind="stable")
     ranked = tuple(judged.features[each] for each in order)
     stakes = recipe.stakes
+    inside = None if probability else coverage(judged.interval(late.frame), y)
     return Evidence(
         held_out_from=late.frame["at"].min(),  # type: ignore[arg-type]
         rows_learned=early.frame.height,
@@ -144,7 +147,7 @@ def judge(
             average=float(early.labels.mean()),
             seed=derive_seed(seed, "profit"),
         ),
-        segments=_segments(late, predicted, better[strongest], last, seed, segments, recipe),
+        segments=_segments(late, predicted, better[strongest], last, seed, segments, recipe, inside),
         outcome=y,
         predicted=predicted,
         shown=(ranked, x[:, order], parts[:, order]),
@@ -174,7 +177,7 @@ def _of_intervals(judged: Predictor, late: Dataset, users: NDArray[np.generic]) 
     if judged.band is None:
         return {}
     low, high = judged.interval(late.frame)
-    inside, error = mean_by_user(coverage(judged.band, judged.predict(late.frame), late.labels), users)
+    inside, error = mean_by_user(coverage((low, high), late.labels), users)
     width, spread = mean_by_user(high - low, users)
     share = f"{judged.band.level * 100:.0f}"
     return {
@@ -209,6 +212,7 @@ def _segments(
     seed: int,
     given: pl.DataFrame | None,
     recipe: ModelRecipe,
+    inside: Floats | None,
 ) -> tuple[Segment, ...]:
     """By the last value, and by the declared labels."""
     labels = {"last value": _levels(last)}
@@ -238,6 +242,7 @@ def _segments(
                     foreseen=float(predicted[own].mean()),
                     figure=figure[name],
                     better=Interval(mean=mean, low=mean - 1.96 * error, high=mean + 1.96 * error),
+                    covered=None if inside is None else float(inside[own].mean()),
                 )
             )
     return tuple(found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -13,6 +13,20 @@ from kernel.events import INSTANT, check_event_frame
 from models.feature_definitions import OF, Aggregate, FeatureSet, Label, OfEvent, Slope, Test
 
 DAY = 86_400_000_000
+#: the entity that events, plans and models speak of; features of others are joined to it
+USER = "user"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Belonging:
+    """To which household, or other entity, each user belongs."""
+
+    #: as_of → user, entity (text): one row a user who belongs to one at that instant
+    at: Callable[[datetime], pl.DataFrame]
+    #: of all that `at` answers from
+    fingerprint: str
+    #: user (the entity's id, text), then the entity's fields as they are now; None when none are asked for
+    fields: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +42,8 @@ class Facts:
     fields: pl.LazyFrame | None = None
     #: events of which every line is an event of its own
     whole: frozenset[str] = frozenset()
+    #: of features of another entity: events are of users, and count for what they belong to at the instant
+    belongs: Callable[[datetime], pl.DataFrame] | None = None
     _begins: dict[tuple[str, datetime | None], datetime | None] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -40,6 +56,8 @@ class Facts:
         heard = features.known_at.get(event)
         if heard is not None:
             lines = lines.filter(pl.col(heard) <= at)
+        if self.belongs is not None:
+            lines = lines.join(self.belongs(as_of).lazy(), on="user").drop("user").rename({"entity": "user"})
         return lines.filter(pl.col("at") <= at).with_columns(age=(at - pl.col("at")).dt.total_microseconds())
 
     def begin(self, features: FeatureSet, event: str, as_of: datetime) -> datetime | None:
@@ -66,10 +84,12 @@ class Facts:
     def part(self, number: int, of: int) -> Facts:
         """The same of one in `of` users, chosen by hash; how far records go back stays as it is."""
         mine = pl.col("user").hash(0) % of == number
+        fields = None if self.fields is None else self.fields.filter(mine)
+        if (belongs := self.belongs) is not None:
+            theirs = pl.col("entity").hash(0) % of == number
+            return replace(self, belongs=lambda at: belongs(at).filter(theirs), fields=fields)
         return replace(
-            self,
-            events={name: frame.filter(mine) for name, frame in self.events.items()},
-            fields=None if self.fields is None else self.fields.filter(mine),
+            self, events={name: frame.filter(mine) for name, frame in self.events.items()}, fields=fields
         )
 
 

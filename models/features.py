@@ -20,6 +20,7 @@ from models.exact_sums import exact_sum
 from models.feature_batch import STEADY, derive
 from models.feature_default import usual_features
 from models.feature_definitions import FeatureSet
+from models.feature_facts import USER
 from models.feature_settle import settle
 from models.history import History
 
@@ -40,7 +41,9 @@ def _user_features(
 ) -> pl.DataFrame:
     usual, facts = usual_of(history, windows), history.facts()
     found = derive(usual, facts, as_of)
-    if declared is not None:
+    if declared is not None and declared.entity != USER:
+        found = _joined(found, history, as_of, declared)
+    elif declared is not None:
         both = sorted(set(usual.columns) & set(declared.columns))
         if both:
             raise BadInput(
@@ -51,6 +54,21 @@ def _user_features(
         people = found.select("user")
         found = found.join(derive(declared, facts, as_of, people), on="user", how="left")
     return found.sort("user").collect()
+
+
+def _joined(users: pl.LazyFrame, history: History, as_of: datetime, declared: FeatureSet) -> pl.LazyFrame:
+    """Features of what each user belongs to at the instant; missing for who belongs to none."""
+    theirs = derive(declared, history.facts(declared.entity), as_of)
+    theirs = theirs.rename({name: of_entity(declared, name) for name in declared.columns})
+    belongs = history.belonging(declared.entity).at(as_of).lazy()
+    found = users.join(belongs, on="user", how="left")
+    return found.join(theirs, left_on="entity", right_on="user", how="left").drop("entity")
+
+
+def of_entity(features: FeatureSet, column: str) -> str:
+    """What a feature is called beside those of users: `household.amount_28d`."""
+    mark = f"{features.entity}."
+    return column if features.entity == USER or column.startswith(mark) else f"{mark}{column}"
 
 
 def usual_of(history: History, windows: Sequence[str]) -> FeatureSet:
@@ -92,7 +110,7 @@ def settled_recipe(recipe: ModelRecipe, history: History, as_of: datetime) -> Mo
     declared = declared_in(recipe)
     if declared is None or declared.settled:
         return recipe
-    found = settle(declared, history.facts(), as_of)
+    found = settle(declared, history.facts(declared.entity), as_of)
     return recipe.model_copy(update={"features": found.model_dump(mode="json", exclude_defaults=True)})
 
 

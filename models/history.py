@@ -9,10 +9,10 @@ from typing import cast
 
 import polars as pl
 
-from kernel.errors import BadInput
+from kernel.errors import BadInput, NotFound
 from kernel.events import EVENT_COLUMNS, OFFER, check_event_frame
 from kernel.ids import fingerprint, frame_fingerprint
-from models.feature_facts import Facts
+from models.feature_facts import USER, Belonging, Facts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class History:
     events: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     #: user, then the fields that declared features are made of, as they are now
     fields: pl.DataFrame | None = None
+    #: entity, such as household → who belongs to which; for declared features that are not of users
+    belongs: Mapping[str, Belonging] = field(default_factory=dict)
     _derived: dict[tuple[object, ...], pl.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,15 +57,25 @@ class History:
             offer_items=self.offer_items,
             events={name: frame.filter(cut) for name, frame in self.events.items()},
             fields=self.fields,
+            belongs=self.belongs,
         )
 
-    def facts(self) -> Facts:
+    def belonging(self, entity: str) -> Belonging:
+        """Raises NotFound for an entity that nobody has read."""
+        if entity not in self.belongs:
+            raise NotFound("entity", entity, (USER, *self.belongs))
+        return self.belongs[entity]
+
+    def facts(self, entity: str = USER) -> Facts:
         """What declared features are made of: roles under their own names, further events under theirs."""
         frames = {"purchase": self.purchases, "treatment": self.treatments, "response": self.responses}
         events = {name: frame for name, frame in frames.items() if frame is not None} | dict(self.events)
+        belonging = None if entity == USER else self.belonging(entity)
+        fields = self.fields if belonging is None else belonging.fields
         return Facts(
             events={name: frame.lazy() for name, frame in events.items()},
-            fields=None if self.fields is None else self.fields.lazy(),
+            fields=None if fields is None else fields.lazy(),
+            belongs=None if belonging is None else belonging.at,
             whole=frozenset(name for name, frame in events.items() if frame["event_id"].is_unique().all()),
         )
 
@@ -124,4 +136,8 @@ class History:
         told: list[object] = [None if frame is None else frame_fingerprint(frame) for frame in frames]
         told += [[name, frame_fingerprint(frame)] for name, frame in sorted(self.events.items())]
         told += [] if self.fields is None else [frame_fingerprint(self.fields)]
+        for name, each in sorted(self.belongs.items()):
+            told.append(
+                [name, each.fingerprint, None if each.fields is None else frame_fingerprint(each.fields)]
+            )
         return fingerprint(told)

@@ -161,7 +161,15 @@ def fit_median(x: Floats, y: Floats, names: Sequence[str], seed: int, setting: S
     """
     if any(setting.signs):
         raise BadInput("cannot be held to signs", where="learner median", field="monotone")
-    return _fit_root(x, y, names, seed, setting, {"objective": "quantile", "alpha": 0.5})
+    return fit_quantile(x, y, names, seed, 0.5, setting)
+
+
+def fit_quantile(
+    x: Floats, y: Floats, names: Sequence[str], seed: int, part: float, setting: Setting = PLAIN
+) -> Boosted:
+    """What `part` of the rows stay below; signs are not kept."""
+    free = replace(setting, signs=())
+    return _fit_root(x, y, names, seed, free, {"objective": "quantile", "alpha": part})
 
 
 def fit_two_part(x: Floats, y: Floats, names: Sequence[str], seed: int, setting: Setting = PLAIN) -> Learned:

@@ -16,6 +16,7 @@ from models.calibration import Calibrator
 from models.conformal import Band
 from models.datasets import matrix
 from models.learners import Learned
+from models.quantiles import Heads
 
 Floats = NDArray[np.float64]
 
@@ -36,6 +37,8 @@ class Predictor:
     trusted: bool
     #: of amounts: where the outcome will be, nine times in ten; None of probabilities
     band: Band | None = None
+    #: the same with a width of each row's own; then they tell the interval
+    heads: Heads | None = None
     #: nothing after this instant was known to it; None of models from before this was kept
     knows_until: datetime | None = None
 
@@ -51,8 +54,10 @@ class Predictor:
         return self._told(matrix(frame, self.features))
 
     def interval(self, frame: pl.DataFrame) -> tuple[Floats, Floats]:
-        """Lower and upper ends of the outcome, one a row, at `band.level`. Raises BadInput for a model of
+        """Lower and upper ends of the outcome, one a row, nine in ten. Raises BadInput for a model of
         probabilities: what happens is 0 or 1."""
+        if self.heads is not None:
+            return self.heads(matrix(frame, self.features))
         if self.band is None:
             raise BadInput("has no interval: it tells a probability", field="model", value=self.recipe.name)
         return self.band(replace(self, trusted=True).predict(frame))

@@ -32,6 +32,7 @@ from models.learners import (
     fit_two_part,
 )
 from models.predictor import Predictor
+from models.quantiles import fit_heads
 from models.search import Searched, search_parameters
 from models.survival import fit_hazard
 from models.survival_labels import silence_labels
@@ -251,6 +252,9 @@ def fit(data: Dataset, recipe: ModelRecipe, seed: int, how: How | None = None) -
     amount = recipe.predicts not in PROBABILITIES
     factor = float(y.sum() / max(unseen.sum(), 1e-9)) if amount else 1.0
     most = recipe.horizon / timedelta(days=1) if recipe.predicts == "next_purchase" else float("inf")
+    heads = None
+    if amount and recipe.interval == "quantiles":
+        heads = fit_heads(x, y, names, seed, setting, _instants_apart(instants, len(y)), most=most)
     return Predictor(
         recipe=recipe,
         features=tuple(names),
@@ -260,6 +264,7 @@ def fit(data: Dataset, recipe: ModelRecipe, seed: int, how: How | None = None) -
         average=float(y.mean()),
         trusted=True,
         band=fit_band(unseen * factor, y, most=most) if amount else None,
+        heads=heads,
     )
 
 
@@ -273,14 +278,21 @@ def _out_of_fold(
     setting: Setting,
 ) -> Floats:
     """Predictions for rows by models that saw no row of the same instant."""
-    groups = np.unique(instants, return_inverse=True)[1]
-    folds = min(_FOLDS, int(groups.max()) + 1)
-    if folds < 2:
-        groups, folds = np.arange(len(y)) % _FOLDS, _FOLDS
     unseen = np.empty_like(y)
-    for fold, (seen, rest) in enumerate(GroupKFold(folds).split(x, y, groups)):
+    for fold, (seen, rest) in enumerate(_instants_apart(instants, len(y))):
         if y[seen].min() == y[seen].max():
             unseen[rest] = y[seen].mean()
             continue
         unseen[rest] = learn(x[seen], y[seen], names, seed + fold, setting).predict(x[rest])
     return unseen
+
+
+def _instants_apart(
+    instants: NDArray[np.int64], rows: int
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """(rows learned from, rows of instants that are not among them), each row unseen once."""
+    groups = np.unique(instants, return_inverse=True)[1]
+    folds = min(_FOLDS, int(groups.max()) + 1)
+    if folds < 2:
+        groups, folds = np.arange(rows) % _FOLDS, _FOLDS
+    return list(GroupKFold(folds).split(instants[:, None], groups=groups))

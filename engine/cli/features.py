@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from engine.cli.shell import HERE, AsJson, Dir, progress, say, say_json, workspace
+from kernel.errors import BadInput
 
 Set = Annotated[str, typer.Argument(help="Name of the feature set.")]
 
@@ -90,20 +91,28 @@ def add_to(app: typer.Typer) -> None:
     def of_(
         user: Annotated[str, typer.Argument(help="Id of the user.")],
         name: Annotated[str | None, typer.Option("--set", help="Name of the feature set.")] = None,
-        model: Annotated[str | None, typer.Option("--model", help="The set that this model has.")] = None,
+        model: Annotated[
+            str | None, typer.Option("--model", help="Instead: what this model learned from.")
+        ] = None,
         at: Annotated[str | None, typer.Option("--at", help="Time; absent: now.")] = None,
         root: Dir = HERE,
         as_json: AsJson = False,
     ) -> None:
-        """One user's features, from the sources and from the events sent since."""
-        from engine.features import features_now, set_of
+        """One user's features, and a model's score, from the sources and from the events sent since."""
+        from engine.features_online import model_now, set_now
         from engine.usecases import instant_of
 
+        if (name is None) == (model is None):
+            raise BadInput("give either --set or --model", field="--set")
         space = workspace(root)
         instant = space.clock.now() if at is None else instant_of(space, at)
-        found = features_now(space, set_of(space, name, model), user, instant)
+        found = set_now(space, name, user, instant) if name else model_now(space, model or "", user, instant)
         if as_json:
-            say_json(found)
+            say_json(found.as_json())
             return
-        for column, value in found.items():
+        for column, value in found.features.items():
             say(f"{column:<48} {'-' if value is None else f'{value:.6g}'}")
+        said = f", score {found.score:.6g}" if found.score is not None else ""
+        say(
+            f"{found.name} v{found.version}{said}: from {found.lines:,} lines until {found.as_of.isoformat()}"
+        )

@@ -23,6 +23,7 @@ from engine.http.coupon_routes import coupon_routes
 from engine.http.definition_routes import definition_routes
 from engine.http.dispatch_routes import dispatch_routes
 from engine.http.fast_lane import Laned, Lanes
+from engine.http.feature_routes import feature_routes
 from engine.http.frequency_routes import frequency_routes
 from engine.http.insight_routes import insight_routes
 from engine.http.metrics import Measured, Metrics
@@ -94,7 +95,7 @@ def create_app(services: Services) -> FastAPI:
         routes = insight_routes(services.insight)
         app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
     if services.workspace is not None:
-        for made in (report_routes, definition_routes, asked_plan_routes, rule_routes):
+        for made in (report_routes, definition_routes, asked_plan_routes, rule_routes, feature_routes):
             routes = made(services.workspace)
             app.include_router(routes, dependencies=guard, responses=problems.RESPONSES)
         app.include_router(console_page())

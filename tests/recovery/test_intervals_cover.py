@@ -26,7 +26,7 @@ def test_intervals_cover_at_the_stated_rate_over_seeds(level: float, bent: float
     for seed in range(20):
         predicted, y = world(seed, 4000, bent)
         band = fit_band(predicted[:2000], y[:2000], level=level)
-        found.append(coverage(band, predicted[2000:], y[2000:]).mean())
+        found.append(coverage(band(predicted[2000:]), y[2000:]).mean())
     assert level - 0.005 < np.mean(found) < level + 0.04  # none below nothing: amounts of 0 are always inside
     assert min(found) > level - 0.035
 
@@ -36,7 +36,7 @@ def test_they_cover_small_and_large_amounts_alike() -> None:
     for seed in range(20):
         predicted, y = world(100 + seed, 6000, 1.0)
         band = fit_band(predicted[:3000], y[:3000])
-        inside = coverage(band, predicted[3000:], y[3000:])
+        inside = coverage(band(predicted[3000:]), y[3000:])
         place = np.argsort(np.argsort(predicted[3000:])) * 4 // 3000
         for part in range(4):
             parts[part].append(float(inside[place == part].mean()))

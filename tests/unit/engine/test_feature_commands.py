@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,21 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from fastapi import FastAPI
 from typer.testing import CliRunner
 
 from engine.cli.main import app
 from engine.definitions import check_together, parse_definition
-from engine.features import derive_files, features_now
+from engine.features import derive_files
+from engine.features_online import set_now
+from engine.http import problems
+from engine.http.feature_routes import feature_routes
 from engine.usecases import init_workspace
 from engine.wiring import Workspace, open_workspace
 from engine.world import read_history
 from kernel.clock import FixedClock
 from kernel.errors import BadInput, NotFound
-from models.api import recipe_features, settled_recipe
+from models.api import recipe_features, settled_recipe, train_once
 from storage.events import EventLog, NewEvent
 
 CATALOG = """
@@ -54,6 +59,16 @@ features:
   - {event: visit, agg: count, within: 28d, where: {page: [home, cart]}, name: visits}
   - {event: visit, since: last}
   - {field: user.city, static: true}
+---
+kind: features
+name: settled
+among: purchase
+features:
+  - {event: purchase, agg: sum, of: amount, within: [28d, 84d], name: money}
+  - {event: purchase, agg: lines, by: category, share: true, labels: [tea, milk], name: mix}
+  - {event: visit, agg: count, within: 28d, where: {page: [home, cart]}, name: visits}
+  - {event: visit, since: last}
+  - {field: user.city, static: true, labels: [Rome, Oslo]}
 ---
 kind: model
 name: spend
@@ -103,7 +118,7 @@ def run(space: Workspace, *words: str) -> Any:
 
 
 def test_sets_are_listed_with_the_models_that_learn_from_them(space: Workspace) -> None:
-    (found,) = json.loads(run(space, "list", "--json").stdout)
+    found = next(e for e in json.loads(run(space, "list", "--json").stdout) if e["name"] == "shopper")
     assert (found["name"], found["version"], found["models"]) == ("shopper", 1, ["spend"])
     assert found["unsettled"] == ["category"]
     assert "money_28d" in run(space, "list").stdout
@@ -124,15 +139,9 @@ def test_files_hold_what_a_model_learns_from(space: Workspace, tmp_path: Path) -
     assert list((space.root / "var" / "scratch").iterdir()) == []
 
 
-def test_one_user_is_told_with_what_came_since_and_nothing_twice(space: Workspace, tmp_path: Path) -> None:
-    definitions, later = space.definitions(), NOW + timedelta(days=30)
-    labels = {"labels": ["tea", "milk"]}
-    raw = definitions.feature_set("shopper").model_dump(exclude_unset=True)
-    raw["features"] = list(raw["features"])
-    raw["features"][1] |= labels
-    raw["features"][4] |= {"labels": ["Rome", "Oslo"]}
-    features = parse_definition({"kind": "features", **raw}, "test")
-    before = features_now(space, features, "7", later)  # type: ignore[arg-type]
+def test_one_user_is_told_with_what_came_since_and_nothing_twice(space: Workspace) -> None:
+    later = NOW + timedelta(days=30)
+    before = set_now(space, "settled", "7", later).features
     orders = pl.read_parquet(space.root / "data" / "orders.parquet").filter(user_id=7)
     fresh = [("order", later, {"amount": 5.0, "kind": "tea"}, "9001"),
              ("order", orders["ordered_at"][0], {"amount": orders["total"][0], "kind": orders["kind"][0]},
@@ -142,13 +151,70 @@ def test_one_user_is_told_with_what_came_since_and_nothing_twice(space: Workspac
     for name, at, line, key in fresh:
         one = NewEvent(event_id=key, user_id="7", name=name, occurred_at=at, lines=(line,))
         log.append([[one]], received_at=later)
-    after = features_now(space, features, "7", later)  # type: ignore[arg-type]
+    after = set_now(space, "settled", "7", later).features
     assert after["money_28d"] == pytest.approx((before["money_28d"] or 0) + 5)
     assert after["visits_28d"] == (before["visits_28d"] or 0) + 1
     assert after["visit_last_days"] == 1
     assert after["user.city.Rome"] == before["user.city.Rome"]
-    with pytest.raises(BadInput, match="USER = 'x': is not a whole number"):
-        features_now(space, features, "x", later)  # type: ignore[arg-type]
+    with pytest.raises(BadInput, match="user_id = 'x': is not a whole number"):
+        set_now(space, "settled", "x", later)
+
+
+def ask(space: Workspace, path: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using `httpx` with")
+        from fastapi.testclient import TestClient
+    app = FastAPI()
+    problems.install(app)
+    app.include_router(feature_routes(space))
+    return TestClient(app, raise_server_exceptions=False).get(path)
+
+
+@pytest.mark.parametrize("path", ["set=settled", "model=spend"])
+def test_the_route_tells_what_the_batch_has_and_the_plan_scores(space: Workspace, path: str) -> None:
+    history, at = read_history(space, NOW), NOW.strftime("%Y-%m-%dT%H:%M:%SZ")
+    recipe = settled_recipe(space.definitions().recipe("spend"), history, NOW)
+    if path == "model=spend" and not space.registry.names():
+        train_once(history, NOW, recipe, space.registry, data=history.fingerprint(), seed=1)
+    predictor = space.registry.usable("spend", NOW)[0] if space.registry.names() else None
+    batch = recipe_features(history, NOW, recipe)
+    scores = None if predictor is None else dict(zip(batch["user"], predictor.predict(batch), strict=True))
+    for user in (3, 7, 41):
+        told = ask(space, f"/v1/users/{user}/features?{path}&at={at}")
+        assert told.status_code == 200, told.text
+        found = told.json()
+        expected = batch.row(by_predicate=pl.col("user") == user, named=True)
+        assert found["lines"] > 0
+        for name, value in found["features"].items():
+            assert (value is None) == (expected[name] is None), name
+            assert value is None or value == pytest.approx(expected[name], rel=1e-9, abs=1e-9), name
+        if path == "model=spend":
+            assert scores is not None
+            assert set(found["features"]) == set(batch.columns) - {"user"}
+            assert found["score"] == pytest.approx(scores[user], rel=1e-9)
+    nobody = ask(space, f"/v1/users/777/features?{path}&at={at}").json()
+    assert (nobody["lines"], nobody["score"]) == (0, None if path == "set=settled" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("7/features", 422, "give either set or model"),
+        ("7/features?set=a&model=b", 422, "give either set or model"),
+        ("7/features?set=settld", 404, "did you mean 'settled'"),
+        ("7/features?model=spent", 404, "unknown model"),
+        ("x/features?set=settled", 422, "is not a whole number"),
+        ("7/features?set=settled&at=soon", 422, "at = 'soon'"),
+        ("7/features?set=shopper", 422, "labels that are still to be found"),
+        ("8/features?set=settled", 404, "unknown user"),
+    ],
+)
+def test_the_route_refuses_in_one_sentence(space: Workspace, path: str, status: int, said: str) -> None:
+    if path.startswith("8/"):
+        space.tombstones.begin(["8"], NOW)
+    told = ask(space, f"/v1/users/{path}")
+    assert (told.status_code, told.headers["content-type"]) == (status, "application/problem+json")
+    assert said in told.json()["detail"]
 
 
 def test_the_check_names_what_knows_the_future(space: Workspace) -> None:
@@ -162,7 +228,7 @@ def test_the_check_names_what_knows_the_future(space: Workspace) -> None:
 
 def test_labels_are_needed_for_one_user_and_files_go_where_they_may(space: Workspace, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="labels that are still to be found"):
-        features_now(space, space.definitions().feature_set("shopper"), "7", NOW)
+        set_now(space, "shopper", "7", NOW)
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(BadInput, match="is not an empty folder"):
         derive_files(space, "shopper", [], tmp_path, None, lambda _: None)

@@ -14,6 +14,7 @@ from kernel.errors import BadInput
 from kernel.learning import ModelRecipe
 from models.api import Kept, compare, weigh
 from models.evaluation import mean_by_user
+from models.evidence import margin
 from models.history import History
 from models.predictor import Predictor
 from models.training import Trained, train
@@ -130,3 +131,25 @@ def test_rows_of_one_user_are_one_witness() -> None:
     assert repeated == pytest.approx(alone)
     assert alone[1] == pytest.approx(own.std(ddof=1) / np.sqrt(50))
     assert mean_by_user(own, np.zeros(50))[1] == float("inf")
+
+
+@pytest.mark.parametrize("seed", [2, 3])
+def test_a_challenger_that_ties_does_not_replace_the_champion(seed: int) -> None:
+    """The same data learned by other seeds is as good, and no better."""
+    other = train(shop().until(LATER), LATER, SPEND, seed)
+    verdict = weigh(other, kept(trained()), shop())
+    assert (verdict.trusted, verdict.promote) == (True, False)
+    assert verdict.margins[-1].baseline == "champion"
+    assert verdict.margins[-1].errors <= 2
+
+
+def test_of_ties_the_gate_passes_few_and_of_what_is_better_most() -> None:
+    users, passed = np.repeat(np.arange(120), 4), {0.0: 0, 4.0: 0}
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        own = np.repeat(rng.standard_t(4, 120), 4) + rng.normal(0, 0.5, 480)
+        for better in passed:
+            error = float(np.sqrt((2.0 + 0.0625) / 120))
+            passed[better] += margin("champion", own + better * error, users, probability=False).won
+    assert passed[0.0] <= 0.05 * 300
+    assert passed[4.0] >= 0.9 * 300
