@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from kernel.caps import CLASSES
-from kernel.clock import aware, micros
+from kernel.caps import CLASSES, Caps
+from kernel.clock import Clock, aware, micros
+from kernel.contact import Cap
 from kernel.errors import BadInput, Stale
 from kernel.events import INSTANT
 from kernel.exposure import Reservation
@@ -30,14 +31,16 @@ def in_order(wishes: Sequence[Reservation]) -> dict[str, list[Reservation]]:
     return groups
 
 
-def expiry(expires_at: datetime | None, now: int) -> int:
-    """Whole seconds since 1970, rounded up; 0: never. Raises BadInput when it has passed."""
+def terms(clock: Clock, caps: Sequence[Cap] | Caps, expires_at: datetime | None) -> tuple[int, Caps, int]:
+    """Now in microseconds, caps, and expiry in whole seconds since 1970, rounded up (0: never). Raises
+    BadInput when that has passed."""
+    now, rules = micros(clock.now()), caps if isinstance(caps, Caps) else Caps(caps)
     if expires_at is None:
-        return 0
+        return now, rules, 0
     expires = micros(aware(expires_at, "expires_at"))
     if expires <= now:
         raise BadInput("has passed", where="ledger", field="expires_at", value=str(expires_at))
-    return -(-expires // _SECOND)
+    return now, rules, -(-expires // _SECOND)
 
 
 def cannot_settle(touch_ids: Collection[str]) -> list[str]:

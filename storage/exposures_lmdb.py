@@ -39,12 +39,12 @@ from storage.exposure_records import (
 )
 from storage.exposure_rules import (
     cannot_settle,
-    expiry,
     held_frame,
     in_order,
     of_another_user,
     settling,
     state_of,
+    terms,
 )
 from storage.exposure_single import SEGMENT, SEGMENT_NUMBER, SingleTouches
 from storage.group_commit import GroupCommit
@@ -89,8 +89,7 @@ class LmdbLedger:
     def reserve(
         self, wish: Reservation, *, caps: Sequence[Cap] | Caps, expires_at: datetime | None = None
     ) -> Refusal | None:
-        now = micros(self._clock.now())
-        rules, expires = caps if isinstance(caps, Caps) else Caps(caps), expiry(expires_at, now)
+        now, rules, expires = terms(self._clock, caps, expires_at)
         decided, no = self._single.reserve(wish, rules, expires, now)
         if not decided:
             return self.reserve_many([wish], caps=rules, expires_at=expires_at).get(wish.touch_id)
@@ -105,8 +104,7 @@ class LmdbLedger:
         expires_at: datetime | None = None,
         replaces: str | None = None,
     ) -> dict[str, Refusal]:
-        now = micros(self._clock.now())
-        rules, expires = caps if isinstance(caps, Caps) else Caps(caps), expiry(expires_at, now)
+        now, rules, expires = terms(self._clock, caps, expires_at)
         groups = in_order(wishes)
         if len(groups) > 1:  # a bad one is found before anything is granted
             with Step(self._env, write=False) as get:
@@ -131,7 +129,7 @@ class LmdbLedger:
         self._settle(touch_ids, RELEASED)
 
     def refusal(self, wish: Reservation, *, caps: Sequence[Cap] | Caps) -> Refusal | None:
-        rules, now = caps if isinstance(caps, Caps) else Caps(caps), micros(self._clock.now())
+        now, rules, _ = terms(self._clock, caps, None)
         with Step(self._env, write=False) as get:
             holders = {"user": hash_of(wish.user), **{e: hash_of(e, i) for e, i in wish.entities.items()}}
             mark = mark_of(wish.touch_id)

@@ -24,7 +24,7 @@ from kernel.errors import Unavailable
 from kernel.exposure import ALREADY_SENT, Refusal, Reservation, refusal
 from storage.exposure_lua import REPLACE, RESERVE, ROOM_WORDS, SETTLE, Stored, quoted, room_words
 from storage.exposure_records import CONFIRMED, RELEASED, hash_of, mark_of
-from storage.exposure_rules import cannot_settle, expiry, held_frame, in_order, of_another_user, settling
+from storage.exposure_rules import cannot_settle, held_frame, in_order, of_another_user, settling, terms
 from storage.online_redis import connect
 from storage.redis_wire import Wire, words
 
@@ -74,8 +74,7 @@ class RedisLedger:
     ) -> Refusal | None:
         if self._wire is None or wish.entities or wish.plan:
             return self.reserve_many([wish], caps=caps, expires_at=expires_at).get(wish.touch_id)
-        now = micros(self._clock.now())
-        rules, expires = caps if isinstance(caps, Caps) else Caps(caps), expiry(expires_at, now)
+        now, rules, expires = terms(self._clock, caps, expires_at)
         return self._reserve_one(self._wire, wish, rules, expires, now)
 
     def reserve_many(
@@ -86,8 +85,7 @@ class RedisLedger:
         expires_at: datetime | None = None,
         replaces: str | None = None,
     ) -> dict[str, Refusal]:
-        now = micros(self._clock.now())
-        rules, expires = caps if isinstance(caps, Caps) else Caps(caps), expiry(expires_at, now)
+        now, rules, expires = terms(self._clock, caps, expires_at)
         groups, refused = in_order(wishes), dict[str, Refusal]()
         if len(groups) > 1:  # a bad one is found before anything is granted
             self._check_owners(wish for theirs in groups.values() for wish in theirs)
@@ -106,7 +104,7 @@ class RedisLedger:
         self._settle(touch_ids, RELEASED)
 
     def refusal(self, wish: Reservation, *, caps: Sequence[Cap] | Caps) -> Refusal | None:
-        rules, now = caps if isinstance(caps, Caps) else Caps(caps), micros(self._clock.now())
+        now, rules, _ = terms(self._clock, caps, None)
         places = {"user": _hex(wish.user), **{e: _hex(e, one) for e, one in wish.entities.items()}}
         told = self._asked([("HGETALL", self._touches(place)) for place in places.values()])
         mine, held = _mark(wish.touch_id).encode(), {}
