@@ -93,7 +93,7 @@ async function showDay() {
   $("report").disabled = false;
   put($("runs"), standing.runs.length ? table(["run", "began", "state", "steps"], standing.runs.map((run) => [
     String(run.number), when(run.began_at), run.why ? run.state + ": " + run.why : run.state,
-    run.steps.map((each) => each.step + (each.seconds === undefined ? " …" : " " + each.seconds + " s")).join(" · "),
+    run.steps.map(step).join(" · "),
   ]), "Runs, the newest first") : "");
   if (!anew) return;
   const totals = plan.totals;
@@ -121,6 +121,9 @@ async function showDay() {
     goals.map((each) => [each.goal, right(money(each.value)), right(money(each.costs_others))]),
     "What each goal brings, and what the others would have more without it"));
 }
+const step = (each) => each.step + (each.doing ? " (" + each.doing + ")" : "") +
+  (each.seconds === undefined ? " …" : " " + each.seconds.toFixed(1) + " s") +
+  (each.rows === undefined ? "" : ", " + count(each.rows) + " rows");
 const decide = (state) => async () => { await post(path("/decision"), {state, by: "console"}); await showDay(); };
 async function report() {
   const answer = await ask(path("/report"));
