@@ -16,10 +16,23 @@ if TYPE_CHECKING:
     from planner.candidates import Candidates, Scores, derive_candidates
     from planner.compose import Composed, Resources, compose
     from planner.intended import intended
+    from planner.keep import Keep
     from planner.leaderboard import Leaderboard, Standing
-    from planner.limits import day_limits
+    from planner.limits import all_limits, day_limits, present
     from planner.planning import Planning
     from planner.post_mortem import Result, post_mortem
+    from planner.pruning import (
+        LABELS,
+        WHY,
+        Pruner,
+        box_of,
+        by_task,
+        pruner,
+        scaled,
+        scarce_floors,
+        signed,
+        typical_of,
+    )
     from planner.registration import check_answers, form
     from planner.rest_of_day import rest_of_day
     from planner.rule_tuning import Brought, shares_by_worth
@@ -31,17 +44,21 @@ else:
 
 __all__ = [
     "AUDIENCE",
+    "LABELS",
     "MOVES",
+    "WHY",
     "Activity",
     "Brought",
     "Candidates",
     "Composed",
     "Due",
     "Firing",
+    "Keep",
     "Leaderboard",
     "Metric",
     "Period",
     "Planning",
+    "Pruner",
     "Resources",
     "Result",
     "Reward",
@@ -52,6 +69,9 @@ __all__ = [
     "State",
     "Steered",
     "Tally",
+    "all_limits",
+    "box_of",
+    "by_task",
     "check_activities",
     "check_answers",
     "check_move",
@@ -69,6 +89,8 @@ __all__ = [
     "period_end",
     "period_key",
     "post_mortem",
+    "present",
+    "pruner",
     "public_holidays",
     "ranked",
     "rates",
@@ -78,8 +100,12 @@ __all__ = [
     "rule_limits",
     "rule_of",
     "rule_tasks",
+    "scaled",
+    "scarce_floors",
     "shares_by_worth",
+    "signed",
     "span",
     "stands_in",
     "task_table",
+    "typical_of",
 ]

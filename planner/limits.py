@@ -15,11 +15,17 @@ from planner.compose import Resources
 def day_limits(
     daily: DailyLimits | None, resources: Resources, candidates: pl.DataFrame, of_rules: Sequence[Limit] = ()
 ) -> Limits:
-    """One set of limits for `conflict`, every capacity a count named `RESOURCE_capacity`.
+    """One set of limits for `conflict`: those of `all_limits` that are about candidates of today.
 
     A ceiling over a slice that has no candidate today binds nothing and is left out; a floor over such
-    a slice cannot be met and is an error. Raises BadInput when an operator's limit has a capacity's name.
+    a slice cannot be met and is an error. Raises BadInput, also as `all_limits`.
     """
+    return present(all_limits(daily, resources, of_rules), candidates)
+
+
+def all_limits(daily: DailyLimits | None, resources: Resources, of_rules: Sequence[Limit] = ()) -> Limits:
+    """Every capacity is a count named `RESOURCE_capacity`. Raises BadInput when an operator's limit has a
+    capacity's name, or a rule's limit that of another."""
     own = daily or DailyLimits(name="none")
     limits = list(own.limits)
     taken = {limit.name for limit in limits}
@@ -37,9 +43,14 @@ def day_limits(
         if limit.name in taken:
             raise BadInput("is the name of a rule's limit", where="limits", field="name", value=limit.name)
         limits.append(limit)
+    return Limits(per_user=own.per_user, limits=tuple(limits))
+
+
+def present(limits: Limits, candidates: pl.DataFrame, *, floors: bool = True) -> Limits:
+    """What is about any of the candidates; `floors`: whether one about none of them is an error."""
     return Limits(
-        per_user=_present_rules(own.per_user, candidates),
-        limits=tuple(limit for limit in limits if _selects(limit, candidates)),
+        per_user=_present_rules(limits.per_user, candidates),
+        limits=tuple(limit for limit in limits.limits if _selects(limit, candidates, floors)),
     )
 
 
@@ -57,11 +68,11 @@ def slice_of(limit: Limit, columns: Sequence[str]) -> pl.Expr:
     return chosen
 
 
-def _selects(limit: Limit, candidates: pl.DataFrame) -> bool:
+def _selects(limit: Limit, candidates: pl.DataFrame, floors: bool) -> bool:
     chosen = slice_of(limit, candidates.columns)
     if candidates.filter(chosen).height:
         return True
-    if (limit.at_least or 0) > 0:
+    if floors and (limit.at_least or 0) > 0:
         raise BadInput(
             "selects no candidate today, so its floor cannot be met",
             where=f"limit {limit.name}",
