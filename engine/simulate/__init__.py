@@ -1,0 +1,1 @@
+"""Days to come, played in a world whose answers are planted."""
