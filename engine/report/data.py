@@ -18,6 +18,7 @@ _BASES = {
     "spend": "the money that the user is predicted to spend",
     "spend_at_risk": "usual spend times the predicted probability of no purchase",
     "spend_lost": "usual spend less predicted spend",
+    "unit": "what one outcome is worth",
 }
 _SAMPLES = 3
 
