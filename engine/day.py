@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime
 from functools import partial
 
 import polars as pl
@@ -14,12 +14,16 @@ from conflict.api import allocate, verify
 from engine.cells import Moved, earlier_cells, lay_out_cells, moved
 from engine.coupon_touches import with_codes
 from engine.definitions import Definitions
-from engine.effects import PlanEffects, plan_effects, train_effects, versions_used
+from engine.effects import PlanEffects, train_effects, versions_used
 from engine.frequency import frequency_inputs, steering
 from engine.holdout import intentions, withheld_from
 from engine.identities import merges_of
 from engine.model_training import recipes_to_learn, segments_of
 from engine.people import entity_frames
+from engine.plan_models import score_everyone
+from engine.plan_offers import score_benefits
+from engine.plan_steps import Steps, height
+from engine.replan import Fixed, around, together, with_fixed
 from engine.rule_given import less_given
 from engine.rules import firings_on, rule_audiences, rule_inputs
 from engine.selection_published import Published
@@ -34,18 +38,13 @@ from insight.api import CellMap, Group, Population
 from kernel.choices import Allocation, DailyLimits, Limits, Status
 from kernel.contact import Cap, QuietHours
 from kernel.errors import BadInput, GrowthError, Infeasible
-from kernel.events import OFFER
 from kernel.ids import fingerprint
 from kernel.learning import ModelVersion
 from kernel.work import Goal
 from models.api import (
     History,
-    Predictor,
-    score_offers,
-    score_users,
     settled_recipe,
     train_once,
-    user_features,
 )
 from planner.api import (
     Candidates,
@@ -95,6 +94,8 @@ class Day:
     intended: pl.DataFrame | None = None
     #: rules that fire on the day
     firings: tuple[Firing, ...] = ()
+    #: what the plan did without, a sentence each
+    warnings: tuple[str, ...] = ()
 
 
 def train_models(
@@ -149,10 +150,11 @@ class Derived:
     scores: pl.DataFrame
     effects: PlanEffects | None
     firings: tuple[Firing, ...]
+    warnings: tuple[str, ...]
 
 
 def derive_day(
-    workspace: Workspace, day: date, history: History, progress: Progress, alone: Firing | None = None
+    workspace: Workspace, day: date, history: History, steps: Steps, alone: Firing | None = None
 ) -> Derived:
     """Who could get what that day, and what it would be worth; nothing is reserved or written.
 
@@ -168,41 +170,40 @@ def derive_day(
     composed = compose(resources, day, tasks) if alone is None else Composed(tasks=tasks, idle=())
     users = known_users(workspace, as_of)
 
-    progress("scoring users")
-    spend, spend_version = workspace.registry.usable(definitions.recipe("spend").name, as_of)
-    churn, churn_version = workspace.registry.usable(definitions.recipe("churn").name, as_of)
-    learned = [] if known.treatments is None else [definitions.recipe("response").name]
-    response, response_version = next(
-        (workspace.registry.usable(name, as_of) for name in learned), (None, None)
+    scored = steps.do(
+        "scores", lambda: score_everyone(workspace, known, users, as_of), rows=lambda it: it.frame.height
     )
-    scores = _user_scores(spend, churn, known, users, as_of)
+    scores = scored.frame
 
-    progress("laying out cells")
     earlier = earlier_cells(workspace, day)
-    cells = lay_out_cells(workspace, definitions, known, users, scores, as_of, earlier)
+    cells = steps.do(
+        "cells",
+        lambda: lay_out_cells(workspace, definitions, known, users, scores, as_of, earlier),
+        rows=lambda it: it.cells.height,
+    )
 
-    progress("finding audiences")
     goals = resources.goals if alone is None else ()
-    audiences = _audiences(workspace, goals, cells, as_of, fired)
+    audiences = steps.do("groups", lambda: _audiences(workspace, goals, cells, as_of, fired), rows=height)
 
-    progress("scoring offers")
-    if response is None:
-        responses = assumed_responses(resources, composed, audiences)
-    else:
-        responses = _responses(response, known, resources, composed, audiences, as_of)
+    offered = steps.do(
+        "offers",
+        lambda: score_benefits(workspace, known, resources, composed, audiences, as_of),
+        rows=lambda it: it.responses.height,
+    )
     steered = steering(workspace, day, cells.cells)
     daily = definitions.one(DailyLimits)
-    effects = plan_effects(workspace, resources, composed.tasks, known, audiences, as_of)
+    effects = offered.effects
     told = Scores(
         users=scores,
-        responses=responses,
-        window=spend.recipe.horizon,
+        responses=offered.responses,
+        window=scored.window,
         effects=None if effects is None else effects.frame,
     )
     withheld = withheld_from(definitions, audiences["user"], as_of)
-    candidates = derive_candidates(
-        composed.tasks, resources, audiences, told, None, daily, withheld, steered=steered
+    proposed = partial(
+        derive_candidates, composed.tasks, resources, audiences, told, None, daily, withheld, steered=steered
     )
+    candidates = steps.do("candidates", proposed, rows=lambda it: it.frame.height)
     limits = day_limits(daily if alone is None else None, resources, candidates.frame, rule_limits(fired))
     if alone is None:
         candidates, limits = less_given(workspace, day, candidates, limits)
@@ -216,56 +217,50 @@ def derive_day(
         candidates=candidates,
         limits=limits,
         models=(
-            *([response_version] if response_version else []),
-            spend_version,
-            churn_version,
+            *([offered.version] if offered.version else []),
+            *scored.versions,
             *(effects.versions if effects else ()),
         ),
         scores=scores,
         effects=effects,
         firings=fired,
+        warnings=(*scored.warnings, *offered.warnings),
     )
 
 
-def make_day(workspace: Workspace, day: date, history: History, progress: Progress) -> Day:
-    """The plan, verified, reserved in the ledger, not yet written."""
+def make_day(
+    workspace: Workspace, day: date, history: History, steps: Steps, fixed: Fixed | None = None
+) -> Day:
+    """The plan, verified, reserved in the ledger, not yet written. `fixed`: what stays of the plan before."""
     settings, definitions = workspace.settings, workspace.definitions()
     as_of = plan_instant(workspace, day)
-    derived = derive_day(workspace, day, history, progress)
+    derived = derive_day(workspace, day, history, steps)
     candidates, limits = derived.candidates, derived.limits
-    if candidates.frame.is_empty():
+    if candidates.frame.is_empty() and fixed is None:
         raise BadInput("has no candidate worth its cost", field="date", value=day.isoformat())
 
-    progress("allocating")
-    allocation = allocate(candidates.frame, limits, time_limit=settings.time_limit, seed=settings.seed)
-    check_allocation(candidates.frame, limits, allocation)
+    def allocated() -> Allocation:
+        rest = (candidates.frame, limits) if fixed is None else around(candidates.frame, limits, fixed)
+        found = allocate(*rest, time_limit=settings.time_limit, seed=settings.seed)
+        check_allocation(*rest, found)
+        return found if fixed is None else together(found, limits, fixed)
 
-    progress("planning touches")
+    allocation = steps.do("allocation", allocated, rows=lambda it: it.assignments.height)
     known, resources = history.until(as_of), derived.resources
-    touches = _touches(workspace, definitions, resources, known, allocation.assignments, day)
+    touches = steps.do(
+        "touches",
+        lambda: _touches(workspace, definitions, resources, known, allocation.assignments, day, fixed),
+        rows=lambda it: it.touches.height,
+    )
+    if fixed is not None:
+        candidates = replace(candidates, frame=with_fixed(candidates.frame, fixed))
     return Day(
         date=day,
         as_of=as_of,
         allocation=allocation,
         touches=touches,
         intended=intentions(candidates, limits, allocation),
-        **vars(derived),
-    )
-
-
-def _user_scores(
-    spend: Predictor, churn: Predictor, known: History, users: pl.DataFrame, as_of: datetime
-) -> pl.DataFrame:
-    longest = spend.recipe.history[-1]
-    weeks = spend.recipe.horizon / timedelta(weeks=1)
-    usual = user_features(known, as_of, spend.recipe.history).select(
-        "user", (pl.col(f"amount_{longest}") * weeks).alias("habit")
-    )
-    return (
-        score_users(spend, known, users, as_of, "spend")
-        .join(score_users(churn, known, users, as_of, "churn"), on="user", maintain_order="left")
-        .join(usual, on="user", how="left", maintain_order="left")
-        .with_columns(pl.col("habit").fill_null(0.0))
+        **{**vars(derived), "candidates": candidates},
     )
 
 
@@ -315,55 +310,6 @@ def _audiences(
     return pl.concat([*parts, *rule_audiences(people, fired)])
 
 
-def assumed_responses(resources: Resources, composed: Composed, audiences: pl.DataFrame) -> pl.DataFrame:
-    """[user, benefit, response] as each benefit's definition assumes: nothing was offered yet that a model
-    could have learned from. Raises BadInput for a benefit that assumes nothing."""
-    wanted = {task.benefit for task in composed.tasks}
-    rows = []
-    for benefit in resources.benefits:
-        if benefit.name not in wanted:
-            continue
-        if benefit.response is None:
-            problem = "is required: no event has role treatment, so no model of responses is learned"
-            raise BadInput(problem, where=f"benefit {benefit.name}", field="response")
-        rows.append({"benefit": benefit.name, "response": benefit.response})
-    people = audiences.select("user").unique(maintain_order=True).sort("user")
-    return people.join(pl.DataFrame(rows), how="cross")
-
-
-def _responses(
-    predictor: Predictor,
-    known: History,
-    resources: Resources,
-    composed: Composed,
-    audiences: pl.DataFrame,
-    as_of: datetime,
-) -> pl.DataFrame:
-    """[user, benefit, response] for every audience member and every benefit of a task today."""
-    wanted = {task.benefit for task in composed.tasks}
-    benefits = [benefit for benefit in resources.benefits if benefit.name in wanted]
-    treatments, _ = known.contacts()
-    kind = treatments.schema[OFFER]
-    rows = []
-    for benefit in benefits:
-        missing = [trait for trait in known.traits if trait not in benefit.offer]
-        unknown = [trait for trait in benefit.offer if trait not in (OFFER, *known.traits)]
-        for trait in (*missing, *unknown):
-            problem = (
-                "is required: the response model knows offers by it"
-                if trait in missing
-                else "is no trait of offers"
-            )
-            raise BadInput(problem, where=f"benefit {benefit.name}", field=f"offer.{trait}")
-        rows.append({**{trait: benefit.offer[trait] for trait in known.traits},
-                     OFFER: benefit.offer.get(OFFER), "benefit": benefit.name})  # fmt: skip
-    offers = pl.DataFrame(rows, schema_overrides={OFFER: kind}, strict=False)
-    # a benefit that is no known offer has traits, and no items
-    people = audiences["user"].unique().sort()
-    scored = score_offers(predictor, known, people, offers.drop("benefit"), as_of)
-    return scored.select("user", offers["benefit"].gather(scored["place"]).alias("benefit"), "response")
-
-
 def check_allocation(candidates: pl.DataFrame, limits: Limits, allocation: Allocation) -> None:
     if allocation.status is Status.INFEASIBLE:
         raise Infeasible(allocation.conflicting, where="limits")
@@ -381,12 +327,17 @@ def _touches(
     known: History,
     assignments: pl.DataFrame,
     day: date,
+    fixed: Fixed | None,
 ) -> TouchPlan:
     zone = workspace.settings.zone
     caps, quiet = definitions.of(Cap), definitions.of(QuietHours)
     channels = tuple(sorted({each.channel for each in resources.touchpoints}))
     zones, consent = zones_and_consent(workspace, channels)
     entities = entity_frames(workspace, caps)
+    if fixed is not None:
+        assignments = assignments.join(
+            fixed.assignments, on=["user", "task"], how="anti", maintain_order="left"
+        )
     planned = plan_touches(
         assignments=assignments,
         touchpoints=resources.touchpoints,
@@ -401,10 +352,15 @@ def _touches(
         run=f"plan {day}",
         seed=workspace.settings.seed,
         entities=entities,
+        standing=None if fixed is None else fixed.touches,
     )
     check = partial(verify_touches, planned.touches, resources.touchpoints, caps, quiet, consent, zones, zone)
     broken = check(None, entities)
     if broken:
         raise GrowthError(f"a touch breaks a promise: {broken[0]}")
     workspace.ledger.expire()
-    return with_codes(workspace, planned, resources.benefits, day)
+    planned = with_codes(workspace, planned, resources.benefits, day)
+    if fixed is None:
+        return planned
+    everything = pl.concat([planned.touches, fixed.touches.select(planned.touches.columns)])
+    return replace(planned, touches=everything.sort("send_at", "touch_id"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import polars as pl
 
 from engine.definitions import Definitions
 from engine.effects_samples import goal_of, sample_of
+from engine.plan_models import asked_model, checked
 from engine.wiring import Workspace
 from kernel.errors import BadInput
 from kernel.ids import fingerprint
@@ -64,6 +66,8 @@ class PlanEffects:
     #: user, goal, benefit, touchpoint, adds, adds_low, adds_high; see `planner.Scores`
     frame: pl.DataFrame
     valued: tuple[Valued, ...]
+    #: models that were to say more and fail, a sentence each
+    warnings: tuple[str, ...] = ()
 
     @property
     def versions(self) -> tuple[ModelVersion, ...]:
@@ -132,7 +136,7 @@ def plan_effects(
         return None
     experiments = {each.name: each for each in definitions.of(Experiment)}
     people = audiences.select("user").unique(maintain_order=True).sort("user")
-    parts, valued = [_nothing(people)], {}
+    parts, valued, warnings = [_nothing(people)], {}, list[str]()
     for task in tasks:
         why = "no uplift model is defined for it"
         valued[task.goal, task.benefit] = Valued(
@@ -149,19 +153,28 @@ def plan_effects(
         }
         if not ways:
             continue
-        usable = _usable(workspace, recipe.name, as_of)
-        if usable is None:
+        if _usable_version(workspace, recipe.name, as_of) is None:
             for benefit in {benefit for benefit, _ in ways}:
                 reason = f"uplift model {recipe.name} has not been learned by then; run: growth train"
                 valued[goal.name, benefit] = Valued(
                     goal=goal.name, benefit=benefit, by=ASSUMED, model=None, adds=None, reason=reason
                 )
             continue
-        model, version = usable
         rows = people.join(
             user_features(known, as_of, recipe.history), on="user", how="left", maintain_order="left"
         )
-        money = _in_money(model.effects(rows), recipe.profit(goal), recipe.value_at == "low")
+        asked, version, failed = asked_model(
+            workspace, recipe.name, as_of, partial(_effects, rows), _assumed, "what is assumed"
+        )
+        warnings += failed
+        if asked is None or version is None:
+            for benefit in {benefit for benefit, _ in ways}:
+                valued[goal.name, benefit] = Valued(
+                    goal=goal.name, benefit=benefit, by=ASSUMED, model=None, adds=None, reason=failed[-1]
+                )
+            continue
+        model, effects = asked
+        money = _in_money(effects, recipe.profit(goal), recipe.value_at == "low")
         for benefit, touchpoint in sorted(ways):
             mine = money.filter(pl.col("treatment") == benefit)
             parts.append(
@@ -176,7 +189,22 @@ def plan_effects(
                 )
             )
             valued[goal.name, benefit] = _valued(goal, benefit, model, version, recipe)
-    return PlanEffects(frame=pl.concat(parts), valued=tuple(valued[key] for key in sorted(valued)))
+    return PlanEffects(
+        frame=pl.concat(parts),
+        valued=tuple(valued[key] for key in sorted(valued)),
+        warnings=tuple(warnings),
+    )
+
+
+def _effects(rows: pl.DataFrame, model: object) -> tuple[UpliftModel, pl.DataFrame] | None:
+    """Raises BadInput for a model of another kind, or one whose answers are no numbers."""
+    if not isinstance(model, UpliftModel):
+        raise BadInput("is no uplift model", where="models")
+    return model, checked(model.effects(rows), "effect")
+
+
+def _assumed() -> None:
+    return None
 
 
 def _nothing(people: pl.DataFrame) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from pyroaring import BitMap
 from engine.dispatch_forgetting import forget_addresses, providers_told
 from engine.identities import merges_of
 from engine.online import open_store
+from engine.plan_work import clear_all_work
 from engine.wiring import Workspace
 from insight.api import Catalog, as_user
 from kernel.errors import NotFound, Stale
@@ -73,6 +74,7 @@ def forget_user(
     if not dry_run:
         progress("noting that she is not to come back")
         workspace.tombstones.begin(ids, workspace.clock.now())
+        clear_all_work(workspace)  # plans that were not ended are begun anew, without her
     progress("published groups")
     numbers = _numbers(workspace, ids)
     found.in_dictionary = bool(numbers)

@@ -42,8 +42,12 @@ class PlanQuestions:
         self._ready: dict[tuple[str, str], WhatIf] = {}
         self._lock = Lock()
 
-    def folder(self, day: date) -> Path:
-        entry = self._space.plans.find(day)
+    def folder(self, day: date, version: int | None = None) -> Path:
+        """Where the files of a day's newest plan lie, or of an older version."""
+        plans = self._space.plans
+        entry = plans.find(day) if version is None else plans.version(day, version)
+        if version is not None and entry is None and (newest := plans.find(day)) is not None:
+            raise NotFound("version", version, range(1, newest.version + 1), where=f"plan {day}")
         if entry is None or not (Path(entry.folder) / "plan.json").exists():
             known = [each.date for each in self._space.plans.newest_of_each_day()]
             raise NotFound("plan", day, known, field="date")
@@ -160,9 +164,12 @@ class PlanQuestions:
                 )
             return told
 
-    def difference(self, old: date, new: date) -> dict[str, Any]:
-        """What changed from one day's plan to another's: totals, goals, tasks, prices, models, users."""
-        before, after = self.folder(old), self.folder(new)
+    def difference(
+        self, old: date, new: date, version: int | None = None, to_version: int | None = None
+    ) -> dict[str, Any]:
+        """What changed from one day's plan to another's, or between two versions of a day's: totals, goals,
+        tasks, prices, models, users."""
+        before, after = self.folder(old, version), self.folder(new, to_version)
         was, now = read_plan(before), read_plan(after)
         users = [
             set(pl.read_parquet(each / "assignments.parquet")["user"].to_list()) for each in (before, after)
@@ -174,8 +181,8 @@ class PlanQuestions:
         both = tasks[0].join(tasks[1], on="task", how="full", coalesce=True, suffix="_after")
         prices = {each["name"]: each["price"] for each in was["allocation"]["limits"]}
         return {
-            "from": old.isoformat(),
-            "to": new.isoformat(),
+            "from": old.isoformat() + ("" if version is None else f"@{version}"),
+            "to": new.isoformat() + ("" if to_version is None else f"@{to_version}"),
             "totals": {
                 key: {
                     "before": was["totals"][key],

@@ -1,7 +1,7 @@
 """The daily cycle by itself: plans made on schedule, each step recorded, touches let go or held back.
 
-A plan is made from its inputs alone, so one that was killed is made again, and comes out the same; its
-touches are reserved in one step that replaces what an earlier try had reserved.
+A plan goes on from its last whole step, so one that was killed comes out the same; its touches are reserved
+in one step that replaces what an earlier try had reserved.
 """
 
 from __future__ import annotations
@@ -14,22 +14,26 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic
 from typing import Any
 
 from engine.approval import needs_approval
 from engine.cycle import Made, plan, train
 from engine.day import Progress
 from engine.outbox import change_task, enqueue
+from engine.plan_steps import Steps, Watch
+from engine.plan_work import being_made
 from engine.publish import read_plan
+from engine.replan import Again
 from engine.wiring import Workspace
 from insight.api import Schedule, firings
 from kernel.errors import BadInput, GrowthError, NotFound, Stale
 from planner.api import Planning
-from storage.plan_runs import APPROVED, HELD
+from storage.plan_runs import APPROVED, HELD, RUNNING
 from storage.runner_lock import RunnerLock
 
 _log = logging.getLogger(__name__)
+#: who asked for a plan, and what has become of a run that was killed
+SCHEDULE, INTERRUPTED = "schedule", "interrupted"
 #: seconds between looks at the clock
 _LOOK = 5.0
 #: PostgreSQL's advisory lock of whoever plans
@@ -38,33 +42,42 @@ _LOCK = 0x67726F7774680002
 _MOST_DAYS = 31
 
 
-def plan_recorded(workspace: Workspace, day: date, out: Path | None, progress: Progress, reason: str) -> Made:
-    """The day's plan, with each of its steps and their seconds in the register while they run."""
-    number = workspace.plan_runs.begin(day, reason, workspace.clock.now())
-    steps = list[dict[str, Any]]()
-    begun = monotonic()
+def plan_recorded(
+    workspace: Workspace,
+    day: date,
+    out: Path | None,
+    progress: Progress,
+    reason: str,
+    *,
+    watch: Watch = lambda _: None,
+    again: Again | None = None,
+) -> Made:
+    """The day's plan, with each of its steps, their rows and seconds in the register while they run.
 
-    def told(step: str) -> None:
-        nonlocal begun
-        if steps:
-            steps[-1]["seconds"] = round(monotonic() - begun, 3)
-        begun = monotonic()
-        steps.append({"step": step})
+    `watch` is told the same; `again`: made anew around what has gone out. On schedule late events are waited
+    for, as long as `planning` says.
+    """
+    number: int | None = None
+
+    def told(steps: list[dict[str, Any]]) -> None:
+        nonlocal number
+        if number is None:  # not before nobody else makes this plan
+            number = workspace.plan_runs.begin(day, reason, workspace.clock.now())
         workspace.plan_runs.step(number, steps, workspace.clock.now())
-        progress(step)
+        watch(steps)
 
-    why = "it was interrupted"
+    steps, why = Steps(progress, watch=told, now=workspace.clock.now), "it was interrupted"
     try:
-        made = plan(workspace, day, out, told)
+        made = plan(workspace, day, out, steps, patient=reason == SCHEDULE, again=again)
         why = ""
         return made
     except GrowthError as error:
         why = str(error)
         raise
     finally:
-        if steps:
-            steps[-1]["seconds"] = round(monotonic() - begun, 3)
-        workspace.plan_runs.end(number, steps, workspace.clock.now(), why)
+        if number is not None:
+            steps.stop()
+            workspace.plan_runs.end(number, steps.told, workspace.clock.now(), why)
 
 
 def decide(workspace: Workspace, day: date, state: str, *, who: str, why: str) -> dict[str, Any]:
@@ -88,17 +101,26 @@ def decide(workspace: Workspace, day: date, state: str, *, who: str, why: str) -
 
 
 def standing(workspace: Workspace, day: date) -> dict[str, Any]:
-    """`{date, version, state, decisions, runs}`: `state` is approved, held or waiting."""
-    _, version = _newest(workspace, day)
-    said = workspace.plan_runs.decision(day, version)
-    waiting = needs_approval(workspace) and said is None
-    return {
-        "date": day.isoformat(),
-        "version": version,
-        "state": "waiting" if waiting else said or APPROVED,
-        "decisions": workspace.plan_runs.decisions(day),
-        "runs": workspace.plan_runs.newest(day),
-    }
+    """`{date, version, state, making, warnings, decisions, runs}`.
+
+    `state` is approved, held or waiting; making, failed or interrupted while there is no plan yet. `making`:
+    whether one is made just now; `runs`: the newest first, with their steps. Raises NotFound for a day that
+    nobody ever planned.
+    """
+    making, runs = being_made(workspace, day), workspace.plan_runs.newest(day)
+    for run in runs:
+        if run["state"] == RUNNING and not making:
+            run["state"] = INTERRUPTED
+    told: dict[str, Any] = {"date": day.isoformat(), "version": None}
+    if workspace.plans.find(day) is None and runs:
+        told |= {"state": "making" if making else runs[0]["state"], "warnings": []}
+    else:
+        folder, version = _newest(workspace, day)
+        said = workspace.plan_runs.decision(day, version)
+        waiting = needs_approval(workspace) and said is None
+        state = "waiting" if waiting else said or APPROVED
+        told |= {"version": version, "state": state, "warnings": read_plan(folder).get("warnings", [])}
+    return {**told, "making": making, "decisions": workspace.plan_runs.decisions(day), "runs": runs}
 
 
 def _newest(workspace: Workspace, day: date) -> tuple[Path, int]:
@@ -140,7 +162,7 @@ def make_due(workspace: Workspace, days: Sequence[date], progress: Progress) -> 
         try:
             if learns_on(workspace, day):
                 train(workspace, day, progress)
-            plan_recorded(workspace, day, None, progress, "schedule")
+            plan_recorded(workspace, day, None, progress, SCHEDULE)
         except GrowthError as error:
             _log.warning("the plan of %s was not made: %s", day, error)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,57 @@ from storage.lake import folder, write_json, write_text
 from touchpoint.api import export_touches
 
 
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The newest plan of a day."""
+
+    version: int
+    #: as the register knows it
+    inputs: str
+    #: fingerprint of what it was made from; differs where an older version was made from the same
+    asked: str
+    #: it was made around what had gone out of the version before
+    replanned: bool
+
+
+def standing_plan(workspace: Workspace, day: date) -> Standing | None:
+    """None for a day without one."""
+    entry = workspace.plans.find(day)
+    if entry is None:
+        return None
+    file = Path(entry.folder) / "plan.json"
+    told = read_plan(Path(entry.folder)) if file.exists() else {}
+    asked = told.get("asked", entry.inputs) if told.get("inputs") == entry.inputs else entry.inputs
+    return Standing(
+        version=entry.version, inputs=entry.inputs, asked=asked, replanned="replanned" in told
+    )
+
+
+def make_way(workspace: Workspace, day: date, target: Path, version: int) -> None:
+    """An earlier version that lies where this one is to lie is kept beside it, as `NAME.vN`."""
+    if (target / "plan.json").exists():
+        told = read_plan(target)
+        if told["date"] == day.isoformat() and told["version"] < version:
+            kept = target.with_name(f"{target.name}.v{told['version']}")
+            shutil.rmtree(kept, ignore_errors=True)
+            target.rename(kept)
+    for old in range(1, version):  # also those of a try that was killed here
+        kept = target.with_name(f"{target.name}.v{old}")
+        if kept.exists():
+            workspace.plans.moved(day, old, str(kept))
+
+
 def publish(
-    workspace: Workspace, day: Day, out: Path, *, version: int, inputs: str, backtest: dict[str, Any] | None
+    workspace: Workspace,
+    day: Day,
+    out: Path,
+    *,
+    version: int,
+    inputs: str,
+    asked: str,
+    backtest: dict[str, Any] | None,
+    late: tuple[str, ...] = (),
+    replanned: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes the plan's folder and returns `plan.json`.
 
@@ -34,6 +86,12 @@ def publish(
     """
     tasks = task_table(day.composed.tasks, day.audiences, day.candidates.frame, day.allocation.assignments)
     summary = plan_json(workspace, day, tasks, version=version, inputs=inputs)
+    if asked != inputs:
+        summary["asked"] = asked
+    if warnings := [*late, *day.warnings]:
+        summary["warnings"] = warnings
+    if replanned is not None:
+        summary["replanned"] = replanned
     with folder(out) as fresh:
         write_allocation(day.allocation, fresh)
         frames = {

@@ -8,6 +8,7 @@ from typing import Any
 
 from conflict.api import allocate
 from engine.day import Progress, check_allocation, derive_day
+from engine.plan_steps import Steps
 from engine.rules import firing_of
 from engine.wiring import Workspace
 from engine.world import plan_instant, read_history
@@ -28,7 +29,7 @@ def try_rule(workspace: Workspace, name: str, day: date, progress: Progress) -> 
     progress("reading events")
     history = read_history(workspace, as_of)
     firing = firing_of(rules[name], workspace.rules.states().get(name))
-    derived = derive_day(workspace, day, history, progress, firing)
+    derived = derive_day(workspace, day, history, Steps(progress), firing)
     frame, held = derived.candidates.frame, derived.candidates.withheld
     told = {"rule": name, "date": day.isoformat(), "group": rules[name].group}
     counts = {

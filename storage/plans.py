@@ -73,6 +73,18 @@ class PlanRegister:
             row = connection.execute(query).first()
         return None if row is None else _entry(row)
 
+    def moved(self, day: date, version: int, folder: str) -> None:
+        """The files of an earlier version lie somewhere else now."""
+        mine = (plans.c.date == day) & (plans.c.version == version)
+        with transaction(self._engine) as connection:
+            connection.execute(plans.update().where(mine).values(folder=folder))
+
+    def version(self, day: date, version: int) -> PlanEntry | None:
+        mine = (plans.c.date == day) & (plans.c.version == version)
+        with self._engine.connect() as connection:
+            row = connection.execute(select(plans).where(mine)).first()
+        return None if row is None else _entry(row)
+
     def add(self, day: date, inputs: str, folder: str, totals: dict[str, Any], at: datetime) -> PlanEntry:
         """Registers the plan; the same date and inputs again change nothing but the folder."""
         with transaction(self._engine) as connection:

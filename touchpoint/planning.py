@@ -60,6 +60,7 @@ def plan_touches(
     entities: Mapping[str, pl.DataFrame] | None = None,
     plan: str | None = None,
     earliest: datetime | None = None,
+    standing: pl.DataFrame | None = None,
 ) -> TouchPlan:
     """Touches on `plan_date` in each user's own zone, reserved in the ledger.
 
@@ -78,6 +79,9 @@ def plan_touches(
     `earliest`: at once, and not before: in what is left of the first hour that is open then, or spread over
     the first that opens later on that day; whoever has none any more is refused.
 
+    `standing`: touches of an earlier plan of the date that stay as they are, as that plan had them: reserved
+    with the others, and not among the answer.
+
     One plan a date, unless `plan` names another whole: what an earlier plan of this name had reserved and not
     confirmed is replaced in the same step, so planning twice reserves once. Reservations hold until
     confirmed, released or `expires_at` (None: no expiry). Raises BadInput, and Unavailable when the ledger
@@ -94,6 +98,10 @@ def plan_touches(
     plan = plan or f"plan/{plan_date}"
     whose = entities_of(timed["key"], caps, entities)
     wishes = _wishes(timed, run, plan, whose)
+    if standing is not None and not standing.is_empty():
+        keys = standing["user"].cast(pl.String).alias("key")
+        kept = standing.with_columns(keys, zone_of(keys, zones, default_zone).alias("zone"))
+        wishes = [*_wishes(kept, run, plan, entities_of(keys, caps, entities)), *wishes]
     refused = ledger.reserve_many(wishes, caps=caps, expires_at=expires_at, replaces=plan)
     is_refused = pl.col("touch_id").is_in(list(refused))
     capped = _capped(timed.filter(is_refused), refused, {cap.name: cap for cap in caps})

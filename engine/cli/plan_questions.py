@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import getpass
+from datetime import date as date_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from engine.cli.shell import HERE, AsJson, Dir, day_of, say, say_json, show, workspace
+from engine.cli.shell import HERE, AsJson, Dir, day_of, say, say_json, show, step_line, workspace
 from kernel.errors import BadInput
 
 if TYPE_CHECKING:
@@ -125,8 +126,28 @@ def add_to(app: typer.Typer) -> None:
             why = f": {each['why']}" if each["why"] else ""
             say(f"{each['day']}  {each['state']:<8} {each['seconds']:>8.1f} s  by {each['reason']}{why}")
             for step in each["steps"]:
-                took = f"{step['seconds']:.1f} s" if "seconds" in step else "now"
-                say(f"    {step['step']:<28} {took}")
+                say(f"    {step_line(step)}")
+
+    @group.command("status")
+    def status(date: Day, root: Dir = HERE, as_json: AsJson = False) -> None:
+        """How a day's plan stands: being made, with its steps so far; waiting, approved or held."""
+        from engine.planning import standing
+
+        found = standing(workspace(root), day_of(date, "DATE"))
+        if as_json:
+            say_json(found)
+            return
+        version = "" if found["version"] is None else f", version {found['version']}"
+        say(f"{found['date']}{version}: {found['state']}{', being made now' if found['making'] else ''}")
+        for each in found["warnings"]:
+            say(f"Warning: {each}")
+        for each in found["decisions"]:
+            said = f"version {each['version']} {each['state']} by {each['who']} at {each['at']}"
+            say(f"{said}{': ' if each['why'] else ''}{each['why']}")
+        for run in found["runs"][:1]:
+            say(f"run {run['number']} by {run['reason']}: {run['state']} {run['why']}".rstrip())
+            for step in run["steps"]:
+                say(f"    {step_line(step)}")
 
     @group.command("goals")
     def goals(date: Day, root: Dir = HERE, as_json: AsJson = False) -> None:
@@ -143,13 +164,14 @@ def add_to(app: typer.Typer) -> None:
 
     @group.command("diff")
     def diff(
-        old: Annotated[str, typer.Argument(help="Day of the earlier plan.")],
-        new: Annotated[str, typer.Argument(help="Day of the later one.")],
+        old: Annotated[str, typer.Argument(help="Day of the earlier plan, or DAY@VERSION.")],
+        new: Annotated[str, typer.Argument(help="Day of the later one, or DAY@VERSION.")],
         root: Dir = HERE,
         as_json: AsJson = False,
     ) -> None:
         """What changed from one plan to another."""
-        found = _questions(root).difference(day_of(old, "OLD"), day_of(new, "NEW"))
+        (was, before), (now, after) = _day_and_version(old, "OLD"), _day_and_version(new, "NEW")
+        found = _questions(root).difference(was, now, before, after)
         if as_json:
             say_json(found)
             return
@@ -174,6 +196,13 @@ def _decide(root: Path, date: str, state: str, because: str) -> None:
 
     found = decide(workspace(root), day_of(date, "DATE"), state, who=getpass.getuser(), why=because)
     say(f"the plan of {found['date']}, version {found['version']}, is {found['state']}")
+
+
+def _day_and_version(text: str, field: str) -> tuple[date_, int | None]:
+    day, at, version = text.partition("@")
+    if at and not (version.isascii() and version.isdigit()):
+        raise BadInput("is not DAY, or DAY@VERSION", field=field, value=text)
+    return day_of(day, field), int(version) if at else None
 
 
 def _questions(root: Path) -> PlanQuestions:

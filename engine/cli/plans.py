@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from engine.cli.shell import HERE, AsJson, Dir, day_of, progress, say, say_json, workspace
+from engine.cli.shell import HERE, AsJson, Dir, day_of, progress, say, say_json, steps_shown, workspace
+from kernel.errors import BadInput
 from kernel.money import show
 
 if TYPE_CHECKING:
@@ -23,14 +24,30 @@ def add_to(app: typer.Typer) -> None:
     def plan_(
         date: Annotated[str, typer.Option("--date", help="YYYY-MM-DD")],
         out: Annotated[Path | None, typer.Option("--out", help="Folder; default: plans/DATE")] = None,
+        replan: Annotated[
+            bool, typer.Option("--replan", help="Anew, around what has gone out of the plan that stands.")
+        ] = False,
+        only: Annotated[
+            str | None,
+            typer.Option("--only", help="With --replan: LABEL=NAME, such as task=NAME; all else stays."),
+        ] = None,
         root: Dir = HERE,
         as_json: AsJson = False,
     ) -> None:
-        """Make the day's plan: tasks, assignments and touches as Parquet, plan.json, report.html."""
-        from engine.planning import plan_recorded
+        """Make the day's plan: tasks, assignments and touches as Parquet, plan.json, report.html.
 
-        with progress(quiet=as_json) as step:
-            made = plan_recorded(workspace(root), day_of(date, "--date"), out, step, "command")
+        One that was interrupted goes on where it was; the same again changes nothing.
+        """
+        from engine.planning import plan_recorded
+        from engine.replan import Again
+
+        day = day_of(date, "--date")
+        if only is not None and not replan:
+            raise BadInput("goes with --replan only", field="--only", value=only)
+        again = Again.of(only) if replan else None
+        space = workspace(root)
+        with steps_shown(quiet=as_json) as watch:
+            made = plan_recorded(space, day, out, lambda _: None, "command", watch=watch, again=again)
         _show(made, as_json)
 
     @app.command("demo")
@@ -83,7 +100,12 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f" cost {money(total['cost'])}, net {money(total['value'])}",
         f"Allocation {allocation['status']}, gap {allocation['gap']:.2e},"
         f" {total['candidates']:,} candidates under {len(allocation['limits'])} limits",
+        *(f"Warning: {each}" for each in plan.get("warnings", ())),
     ]
+    if again := plan.get("replanned"):
+        only = f"; only {again['only']} was decided anew" if "only" in again else ""
+        lines.append(f"Replanned version {again['of']}: {again['kept']:,} kept, {again['out']:,} out{only}")
+        lines += [f"Warning: {each} is spent beyond its bound" for each in again["overspent"]]
     for goal in plan["goals"]:
         lines.append(
             f"  {goal['goal']:<14} {goal['assigned']:>6,} users  cost {money(goal['cost']):>9}"

@@ -23,6 +23,7 @@ from kernel.clock import parse_date
 
 if TYPE_CHECKING:
     from engine.day import Progress
+    from engine.plan_steps import Watch
     from engine.wiring import Workspace
 
 Dir = Annotated[Path, typer.Option("--dir", help="Folder of the workspace.")]
@@ -68,6 +69,36 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
 
         yield step
         _errors.print(f"[dim]{time.monotonic() - begun:6.1f} s[/dim]  done")
+
+
+@contextmanager
+def steps_shown(*, quiet: bool = False) -> Iterator[Watch]:
+    """A callable that is told all steps so far: the one that runs on a line that changes (on a terminal), a
+    line for each that has ended, with its rows and seconds."""
+    if quiet:
+        yield lambda _: None
+        return
+    shown = 0
+    with _errors.status("starting") as status:
+
+        def watch(steps: list[dict[str, Any]]) -> None:
+            nonlocal shown
+            for each in steps[shown:]:
+                if each["state"] == "running":
+                    status.update(step_line(each))
+                    return
+                _errors.print(step_line(each))
+                shown += 1
+
+        yield watch
+
+
+def step_line(step: dict[str, Any]) -> str:
+    """A step in one line: seconds, name, rows, and what it is at or how it ended."""
+    rows = f"{step['rows']:,} rows" if "rows" in step else ""
+    state = {"running": step.get("doing", "now"), "done": "", "kept": "kept from before"}
+    said = state.get(step.get("state", ""), step.get("state", ""))
+    return f"{step.get('seconds', 0.0):>8.1f} s  {step['step']:<12} {rows:>16}  {said}".rstrip()
 
 
 @contextmanager

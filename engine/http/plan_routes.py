@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from engine.plan_questions import PlanQuestions
 from engine.planning import decide, plan_recorded, standing
+from engine.replan import Again
 from engine.wiring import Workspace
+from kernel.errors import BadInput
 
 Day = Annotated[date, Path(alias="date")]
 
@@ -20,6 +22,10 @@ class Making(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     date: date
+    #: anew, around what has gone out of the plan that stands
+    replan: bool = False
+    #: with `replan`: LABEL=NAME, such as task=NAME; all else stays
+    only: str | None = Field(default=None, max_length=300)
 
 
 class Deciding(BaseModel):
@@ -61,12 +67,16 @@ def asked_plan_routes(space: Workspace) -> APIRouter:
     def make_plan(body: Making) -> dict[str, Any]:
         """Makes a day's plan and answers with it; the same inputs again change nothing. It takes seconds for
         thousands of users, minutes for millions."""
-        made = plan_recorded(space, body.date, None, lambda _: None, "api")
+        if body.only is not None and not body.replan:
+            raise BadInput("goes with replan only", field="only", value=body.only)
+        again = Again.of(body.only) if body.replan else None
+        made = plan_recorded(space, body.date, None, lambda _: None, "api", again=again)
         return {**made.summary, "new": made.new}
 
     @router.get("/{date}/standing")
     def how_it_stands(day: Day) -> dict[str, Any]:
-        """Waiting, approved or held; who said so; its runs with the seconds of each step."""
+        """Waiting, approved or held, and who said so; being made just now; its runs, each step with its rows
+        and seconds, while they go on."""
         return standing(space, day)
 
     @router.post("/{date}/decision")
@@ -93,8 +103,10 @@ def asked_plan_routes(space: Workspace) -> APIRouter:
         return {"goals": questions.goals(day)}
 
     @router.get("/{date}/difference")
-    def difference(day: Day, since: date) -> dict[str, Any]:
-        """What changed since another day's plan."""
-        return questions.difference(since, day)
+    def difference(
+        day: Day, since: date, since_version: int | None = None, version: int | None = None
+    ) -> dict[str, Any]:
+        """What changed since another day's plan, or another version of this day's."""
+        return questions.difference(since, day, since_version, version)
 
     return router

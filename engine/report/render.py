@@ -14,7 +14,7 @@ from engine.report import charts, words
 from kernel.errors import BadInput
 
 _LISTS = (
-    "limits", "goals", "tasks", "stages", "clusters", "cells", "contested", "samples", "models",
+    "warnings", "limits", "goals", "tasks", "stages", "clusters", "cells", "contested", "samples", "models",
     "assumptions", "refusals", "idle",
 )  # fmt: skip
 _MAPPINGS = ("totals", "allocation", "pruned")
