@@ -18,6 +18,10 @@ from touchpoint.hazard import Floats
 Truths = NDArray[np.bool_]
 #: P(a user whose number of touches is drawn is touched on a day before that number is reached)
 DRAWN_RATE = 0.9
+#: exposures of drawn users, of each segment, that ground its curve well enough
+_ENOUGH = 1000
+#: of the users that are declared to be drawn, the part that stays drawn: so that a change is noticed
+_STAYS = 0.25
 #: how far the price that is looked ahead with moves towards the day's
 _FOLLOWS = 0.25
 
@@ -83,8 +87,21 @@ class Drawn:
         return k < self.target and self.coin < DRAWN_RATE
 
 
+def drawn_share(declared: float, before: float | None, *, seen: float, segments: int) -> float:
+    """Part of the users whose number of touches is drawn today: as declared at first, and smaller from day to
+    day once those who are drawn have had enough exposures. It does not rise again: who was let go is steered,
+    and nothing that she saw since was drawn.
+
+    `before`: the last day's; None: there was none. `seen`: exposures of those who were drawn then."""
+    if before is None:
+        return declared
+    fewer = before * min(1.0, _ENOUGH * segments / max(seen, 1.0))
+    return max(_STAYS * declared, min(declared, fewer))
+
+
 def is_drawn(user: object, name: str, share: float) -> bool:
-    """Whether a user belongs to the randomised part of the frequency `name`; stable for ever."""
+    """Whether a user belongs to the randomised part of the frequency `name`; whoever belongs to a smaller one
+    belongs to a larger one too."""
     return unit(user, f"frequency {name}") < share
 
 

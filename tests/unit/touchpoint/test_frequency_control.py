@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 
 from kernel.errors import BadInput
-from touchpoint.frequency_control import DRAWN_RATE, choose, draw, first_then, follow, is_drawn
+from touchpoint.frequency_control import (
+    DRAWN_RATE,
+    choose,
+    draw,
+    drawn_share,
+    first_then,
+    follow,
+    is_drawn,
+)
 from touchpoint.frequency_value import Values, Worth, evaluate, rising, targets, tiring_states
 from touchpoint.hazard import Floats
 from touchpoint.pacing import price_now
@@ -157,6 +165,22 @@ def test_drawn_users_are_as_many_as_said_and_their_targets_alike() -> None:
     touched = np.mean([draw(user, "ads", 4, day=41, window=30).coin < DRAWN_RATE for user in drawn])
     assert DRAWN_RATE - 0.05 < touched < DRAWN_RATE + 0.05
     assert not any(draw(user, "ads", 4, day=41, window=30).touched(4) for user in drawn)
+
+
+def test_fewer_are_drawn_as_more_is_known_and_never_none_nor_more_again() -> None:
+    assert drawn_share(0.02, None, seen=1e9, segments=1) == 0.02
+    assert drawn_share(0.02, 0.02, seen=3_999, segments=4) == 0.02
+    assert drawn_share(0.02, 0.02, seen=8_000, segments=4) == pytest.approx(0.01)
+    share = [0.02]
+    for day in range(60):  # of 1,000 users who are drawn at first, who are touched every other day
+        seen = 1_000 * share[-1] / 0.02 * day / 2
+        share.append(drawn_share(0.02, share[-1], seen=seen, segments=4))
+    assert share[9] == 0.02
+    assert share == sorted(share, reverse=True)
+    assert share[-1] == pytest.approx(0.005)
+    assert drawn_share(0.02, 0.01, seen=0.0, segments=4) == 0.01, "who was let go is no experiment's again"
+    some, all_ = ([is_drawn(user, "ads", each) for user in range(2_000)] for each in (0.05, 0.2))
+    assert all(more for less, more in zip(some, all_, strict=True) if less)
 
 
 def test_what_rises_is_seen() -> None:
