@@ -39,7 +39,7 @@ from planner.api import (
 )
 
 #: pairs of user and task that are worked on at a time
-_CHUNK = 1_000_000
+CHUNK = 1_000_000
 #: pairs of a sample, samples, fewest users of one
 _SAMPLE, _SAMPLES, _FEWEST = 150_000, 3, 2_000
 #: relative gap and seconds that prices of a sample need
@@ -114,11 +114,12 @@ def propose(
     keep: Keep,
     seed: int,
     told: Callable[[int], None] = lambda _: None,
+    chunk: int = CHUNK,
 ) -> Proposed:
     """The day's candidates under its limits. `daily` limits the day; `floors`: limits whose floors may need
     candidates that are worth nothing, by default the same. `told`: candidates so far.
 
-    Memory: what is kept, and a million pairs of user and task. Raises BadInput as `derive_candidates` and
+    Memory: what is kept, and `chunk` pairs of user and task. Raises BadInput as `derive_candidates` and
     `day_limits`.
     """
     floors = daily if floors is None else floors
@@ -133,7 +134,7 @@ def propose(
     rows = _pairs(tasks, known.audiences)
     pruned = _pruner(tasks, known, whole, derive, rows, keep, seed) if rows > keep.above else None
     parts, counts, left, lost, considered = list[Candidates](), dict[str, int](), list[pl.DataFrame](), 0.0, 0
-    for some in _chunks(known, rows):
+    for some in _chunks(known, rows, chunk):
         found = derive(some)
         considered += found.frame.height
         if pruned is not None:
@@ -189,14 +190,14 @@ def _pairs(tasks: Sequence[Task], audiences: pl.DataFrame) -> int:
     return sum(sizes.get(task.audience, 0) for task in tasks)
 
 
-def _chunks(known: Known, rows: int) -> Iterator[Known]:
+def _chunks(known: Known, rows: int, chunk: int) -> Iterator[Known]:
     """By user, so that the candidates of all chunks stand as those of one would."""
-    if rows <= _CHUNK:
+    if rows <= chunk:
         yield known
         return
     known = known.of(lambda frame: frame.sort("user", maintain_order=True))
     people = known.audiences["user"].unique(maintain_order=True)
-    step = max(len(people) * _CHUNK // rows, 1)
+    step = max(len(people) * chunk // rows, 1)
     for begin in range(0, len(people), step):
         low, high = people[begin], people[min(begin + step, len(people)) - 1]
 
