@@ -1,4 +1,4 @@
-"""Candidates in parts are those of the whole; of very many those stay that can matter, and the proof holds."""
+"""Candidates in parts are those of the whole; of very many those stay that can matter; the proof holds."""
 
 from __future__ import annotations
 
