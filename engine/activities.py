@@ -7,18 +7,17 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import polars as pl
 
 from engine.activity_boards import Boards
-from engine.activity_counting import Rules
 from engine.activity_increment import increment
-from engine.holdout import held_out_now
+from engine.activity_promotion import told
+from engine.activity_rules import Asked
 from engine.wiring import Workspace
-from insight.api import EventDoor, read_fields
-from kernel.clock import micros, parse_window
+from insight.api import EventDoor
+from kernel.clock import parse_window
 from kernel.definitions import parse
 from kernel.errors import BadInput, NotFound, Stale
 from planner.api import (
@@ -41,10 +40,6 @@ from storage.events import EventLog
 #: lines of a board in one answer
 MOST_LINES = 1_000
 _INSTANT = timedelta(microseconds=1)
-#: seconds between looks at who is held out
-_LOOK = 10.0
-#: microseconds; later than anything
-_NEVER = 2**62
 
 
 class Activities:
@@ -58,16 +53,7 @@ class Activities:
         self.log = EventLog(workspace.database, workspace.tombstones)
         self.catalog = workspace.catalog
         self.door = EventDoor(self.catalog)
-        self.rules = Rules(
-            zone=workspace.settings.zone,
-            member=member,
-            held=self._held_out,
-            own_date=self._own_date,
-            paused=self._paused,
-        )
-        self._dates: dict[str, tuple[date, pl.DataFrame]] = {}
-        self._holdout: Callable[[str], bool] = lambda _: False
-        self._looked = float("-inf")
+        self.rules = Asked(workspace, self.store).rules(member)
 
     # lives
 
@@ -82,13 +68,13 @@ class Activities:
         row, activity = self._known(name)
         line = self._line(name, row, activity)
         schema = activity.registration.fields if activity.registration else {}
-        told = {**line, "form": form(schema), "schema": schema, "moves": [], "participants": 0}
+        shown = {**line, "form": form(schema), "schema": schema, "moves": [], "participants": 0}
         if row is None:
-            return told
+            return shown
         totals, active = self.store.totals(name)
         earned, given = self.store.given(name)
         return {
-            **told,
+            **shown,
             "moves": self.store.moves(name),
             "participants": self.store.count(name),
             "active": active,
@@ -234,6 +220,7 @@ class Activities:
         result = Result(
             invited=self._invited(activity),
             registered=self.store.count(name),
+            told=told(self._space, name) if any(each.benefit for each in activity.promotion) else None,
             active=active,
             earned=earned,
             given=given,
@@ -264,37 +251,6 @@ class Activities:
         if not begin <= now < end:
             when = f"from {begin:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
             raise BadInput(f"is not open: {when}", where=f"activity {row.name}", field="registration")
-
-    def _paused(self, name: str) -> list[tuple[int, int]]:
-        """[from, to) in which it was paused, microseconds; the last may be open."""
-        spans = list[tuple[int, int]]()
-        since: int | None = None
-        for each in self.store.moves(name):
-            at = micros(datetime.fromisoformat(each["at"]))
-            if each["state"] == State.PAUSED:
-                since = at
-            elif since is not None:
-                spans.append((since, at))
-                since = None
-        return spans if since is None else [*spans, (since, _NEVER)]
-
-    def _held_out(self, user: str) -> bool:
-        """The definition is looked at now and then, not for each user."""
-        if monotonic() - self._looked > _LOOK:
-            self._holdout = held_out_now(self._space.definitions())
-            self._looked = monotonic()
-        return self._holdout(user)
-
-    def _own_date(self, field: str, user: str) -> date | None:
-        """Read once a day."""
-        today = self._space.clock.now().date()
-        kept = self._dates.get(field)
-        if kept is None or kept[0] != today:
-            told = read_fields(self._space.catalog, [field])
-            frame = told.select(pl.col("user").cast(pl.String), pl.col(field).cast(pl.Date, strict=False))
-            kept = self._dates[field] = (today, frame)
-        found = kept[1].filter(pl.col("user") == user)[field]
-        return found.item() if len(found) == 1 else None
 
     def _known(self, name: str) -> tuple[ActivityRow | None, Activity]:
         """Pinned from when it was ready; a draft as it is defined now."""

@@ -122,7 +122,7 @@ class ActivityClock:
             if mark in step.settled:
                 return
             for each in found:
-                give(step, activity, each, now)
+                give(step, activity, each, now, self._on.rules)
             step.settled.append(mark)
 
     def _obey(self, row: ActivityRow, activity: Activity, now: datetime) -> None:

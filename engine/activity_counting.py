@@ -15,6 +15,7 @@ from kernel.clock import instant, micros
 from planner.api import (
     Activity,
     Due,
+    Reward,
     Spent,
     Tally,
     fired,
@@ -56,8 +57,12 @@ class Rules:
     held: Callable[[str], bool]
     #: field, user → the date
     own_date: Callable[[str, str], date | None]
+    #: user → zone in which her own days begin
+    own_zone: Callable[[str], ZoneInfo]
     #: name of an activity → [from, to) in which it was paused, microseconds
     paused: Callable[[str], list[tuple[int, int]]]
+    #: transaction, activity, what was earned, the reward that is given → its coupon, and why there is none
+    coupon: Callable[[ActivityStep, Activity, Due, Reward], tuple[str | None, str | None]]
 
     def invited(self, activity: Activity, user: str) -> bool:
         asked = (activity.admits,) if activity.admits else activity.audience
@@ -69,7 +74,7 @@ class Rules:
         """From when to when what she does counts, if she comes in at `at`; None: she has no such days."""
         if activity.when.around is None:
             return span(activity, self.zone)
-        return own_span(activity, self.own_date(activity.when.around, user), at, self.zone)
+        return own_span(activity, self.own_date(activity.when.around, user), at, self.own_zone(user))
 
 
 def follow(store: ActivityStore, log: EventLog, door: EventDoor, row: ActivityRow, activity: Activity,
@@ -184,7 +189,7 @@ def _count(
     )
     for user in tally.users:
         for due in reached(activity, user, rates(activity, step.values(user))):
-            give(step, activity, due, now)
+            give(step, activity, due, now, rules)
     react(step, activity, now)
 
 
@@ -198,15 +203,28 @@ def _join(step: ActivityStep, activity: Activity, event: Counted, rules: Rules) 
     return mine
 
 
-def give(step: ActivityStep, activity: Activity, due: Due, now: datetime) -> None:
-    """Decides on what was earned, once: given, given another, or refused with the reason."""
+def give(step: ActivityStep, activity: Activity, due: Due, now: datetime, rules: Rules) -> None:
+    """Decides on what was earned, once: given, with its coupon, given another, or refused with the reason.
+
+    In one transaction: killed at any instant, there is neither a reward without its code nor a second code.
+    """
     if step.decided(due.reward, due.user, due.period):
         return
-    reward = stands_in(activity, step.switched, due.reward)
-    why = refused(activity, reward, Spent(given=step.given, participants=0))
+    tried = set[str]()
+    while True:
+        reward, code = stands_in(activity, step.switched, due.reward), None
+        why = refused(activity, reward, Spent(given=step.given, participants=0))
+        if why is None:
+            code, why = rules.coupon(step, activity, due, reward)
+            if why is not None:
+                step.ended.add(reward.name)
+                react(step, activity, now)
+        tried.add(reward.name)
+        if why is None or stands_in(activity, step.switched, due.reward).name in tried:
+            break
     told = due.because if why is None else f"{due.because}; {why}"
     given = reward.name if why is None else None
-    step.reward(due.reward, due.user, due.period, given=given, why=told, at=micros(now))
+    step.reward(due.reward, due.user, due.period, given=given, why=told, at=micros(now), code=code)
     if why is None:
         react(step, activity, now)
 
@@ -216,7 +234,8 @@ def react(step: ActivityStep, activity: Activity, now: datetime) -> None:
     if not activity.contingency:
         return
     counted = any(each.when == "participants" for each in activity.contingency)
-    spent = Spent(given=step.given, participants=step.count() if counted else 0)
+    participants = step.count() if counted else 0
+    spent = Spent(given=step.given, participants=participants, ended=step.ended)
     for each in fired(activity, spent, step.fired):
         step.fired[each.name] = now.isoformat()
         if each.then == "close_registration":

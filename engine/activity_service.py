@@ -24,7 +24,7 @@ class ActivityService:
     """Start it before use; `close` ends its thread."""
 
     def __init__(self, workspace: Workspace, audiences: AudienceService) -> None:
-        self._space = workspace
+        self.workspace = workspace
         self.activities = Activities(workspace, asked(audiences))
         self.clock = ActivityClock(self.activities, workspace.clock)
         self._ended, self._starting = Event(), Lock()
@@ -45,7 +45,7 @@ class ActivityService:
                 self._thread.join(30)
 
     def _keep(self) -> None:
-        lock = _lock_file(self._space)
+        lock = _lock_file(self.workspace)
         try:
             while not self._ended.is_set() and not _taken(lock):
                 self._ended.wait(_TRY)

@@ -13,6 +13,7 @@ from engine.wiring import Workspace
 from kernel.clock import parse_window
 from kernel.errors import BadInput, GrowthError, NotFound
 from kernel.ids import short_id
+from storage.activity_step import ActivityStep
 from storage.coupons import Coupon, Coupons, Redemption
 from touchpoint.api import (
     LONGEST_CODE,
@@ -107,6 +108,15 @@ class CouponDesk:
             name, list(marks), at=now, begins=begins, ends=ends, make=made, most=pool.size
         )
         return {marks[wish]: coupon for wish, coupon in got.items()}
+
+    def reward(self, step: ActivityStep, name: str, task: str, run: str, user: str) -> str | None:
+        """A code for what a participant has earned, in the transaction that gives it: always the same one.
+        None: the pool is at its end. Raises NotFound for a pool that nobody defined."""
+        pool, now = self.pool(name), self._space.clock.now()
+        begins, ends = pool.span(now, self._space.settings.zone)
+        made = partial(_some, pool) if pool.codes == "generated" else None
+        mark = self._space.tombstones.mark(user)
+        return step.issue(name, task, run, mark, at=now, begins=begins, ends=ends, make=made, most=pool.size)
 
     def redeem(self, asked: Redeeming) -> tuple[Redemption, CouponPool]:
         """Once for each id. Raises Refused saying why not, NotFound for a code that nobody knows, BadInput

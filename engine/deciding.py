@@ -39,7 +39,7 @@ def decides(
     """Of what spends the limits of a day: it waits for its turn."""
 
     @wraps(work)
-    def waiting(workspace: Workspace, day: date, *rest: Rest.args, **named: Rest.kwargs) -> Answer:
+    def waiting(workspace: Workspace, day: date, /, *rest: Rest.args, **named: Rest.kwargs) -> Answer:
         with deciding(workspace, day):
             return work(workspace, day, *rest, **named)
 

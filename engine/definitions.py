@@ -36,7 +36,18 @@ from models.api import (
     check_experiments,
     check_uplift,
 )
-from planner.api import Activity, Planning, Resources, Rule, check_activities, check_rules
+from planner.api import (
+    Activity,
+    ActivityTemplate,
+    MadeActivity,
+    Planning,
+    Resources,
+    Rule,
+    check_activities,
+    check_promotions,
+    check_rules,
+    make,
+)
 from realtime.api import BudgetDefinition, MomentDefinition, RewardRule, rewards
 from storage.definitions import DefinitionStore
 from storage.lake import write_text
@@ -77,6 +88,7 @@ KINDS: dict[str, type[Definition]] = {
     "holdout": Holdout,
     "exploration": Exploration,
     "uplift": UpliftRecipe,
+    "activity_template": ActivityTemplate,
     "activity": Activity,
     "rule": Rule,
     "planning": Planning,
@@ -117,7 +129,16 @@ def parse_definition(raw: object, where: str) -> Definition:
     kind = raw.get("kind")
     if kind not in KINDS:
         raise NotFound("kind", kind, KINDS, where=where, field="kind")
+    if kind == "activity" and "template" in raw:
+        return parse(MadeActivity, raw, where)
     return parse(KINDS[kind], raw, where)
+
+
+def made_whole(definitions: Iterable[Definition]) -> list[Definition]:
+    """With the activities that templates make in place of what was said of them. Raises BadInput."""
+    every = list(definitions)
+    templates = {each.name: each for each in _only(ActivityTemplate, every)}
+    return [make(each, templates) if isinstance(each, MadeActivity) else each for each in every]
 
 
 def _documents(file: Path) -> Iterable[object]:
@@ -144,9 +165,9 @@ class Definitions:
     """All definitions in force in a workspace."""
 
     def __init__(self, store: DefinitionStore) -> None:
-        self._all = [
-            parse(KINDS[each.kind], each.body, f"{each.kind} {each.name}") for each in store.current()
-        ]
+        #: as they were written
+        self.written = [parse_definition(each.body, f"{each.kind} {each.name}") for each in store.current()]
+        self._all = made_whole(self.written)
 
     def of(self, kind: type[Kind]) -> tuple[Kind, ...]:
         return _only(kind, self._all)
@@ -215,14 +236,15 @@ def check_together(
 ) -> None:
     """Raises BadInput for the first of the definitions, new and in force, that does not fit the others.
     `without`: (kind, name) of those that are to go."""
-    merged = {(each.kind, each.name): each for each in Definitions(store)._all}
-    merged |= {(each.kind, each.name): each for each in definitions}
+    written = {(each.kind, each.name): each for each in Definitions(store).written}
+    written |= {(each.kind, each.name): each for each in definitions}
     for gone in without:
-        merged.pop(gone, None)
+        written.pop(gone, None)
+    merged = {(each.kind, each.name): each for each in made_whole(written.values())}
     tags = {name: each for (_, name), each in merged.items() if isinstance(each, Tag)}
-    written = {name: each for (_, name), each in merged.items() if isinstance(each, Group)}
-    check_tags_and_needs(written, tags, catalog)
-    groups = {name: resolve(each, tags) for name, each in written.items()}
+    asked = {name: each for (_, name), each in merged.items() if isinstance(each, Group)}
+    check_tags_and_needs(asked, tags, catalog)
+    groups = {name: resolve(each, tags) for name, each in asked.items()}
     if catalog is not None:
         for group in groups.values():
             check_condition(group.condition, catalog, f"group {group.name}")
@@ -268,6 +290,7 @@ def check_together(
         benefits={each.name for each in _only(Benefit, merged.values())},
         touchpoints={each.name for each in _only(Touchpoint, merged.values())},
         contents={each.name for each in _only(Content, merged.values())},
+        pools={each.name for each in _only(CouponPool, merged.values())},
         events=None if catalog is None else {name: each.fields for name, each in catalog.events.items()},
         fields=None if catalog is None else catalog.fields,
     )
@@ -284,6 +307,7 @@ def check_together(
         contents=_only(Content, merged.values()),
     )
     resources.check(names)
+    check_promotions(_only(Activity, merged.values()), resources)
     rules = _only(Rule, merged.values())
     check_rules(rules, resources, groups)
     for rule in rules:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from engine.activity_promotion import promotion_firings
 from engine.wiring import Workspace
 from insight.api import Population, Schedule, firings
 from kernel.clock import start_of_day
 from kernel.errors import NotFound
+from kernel.ids import fingerprint
 from planner.api import AUDIENCE, Firing, Rule
 from storage.rules import ON, RuleState
 
@@ -23,16 +25,16 @@ _INSTANT = timedelta(microseconds=1)
 
 
 def firings_on(workspace: Workspace, day: date) -> tuple[Firing, ...]:
-    """The rules that fire with the plan of a day, by name, with the shares of their variants."""
+    """The rules that fire with the plan of a day, by name, with the shares of their variants; then the
+    steps of activities' promotion that are due."""
     rules = [each for each in workspace.definitions().of(Rule) if each.fires == "with_plan"]
-    if not rules:
-        return ()
-    states = workspace.rules.states()
-    return tuple(
+    states = workspace.rules.states() if rules else {}
+    fired = tuple(
         firing_of(rule, states.get(rule.name))
         for rule in sorted(rules, key=lambda each: each.name)
         if states.get(rule.name, RuleState(shares={})).state == ON and fires_on(workspace, rule, day)
     )
+    return (*fired, *promotion_firings(workspace, day))
 
 
 def firing_of(rule: Rule, state: RuleState | None) -> Firing:
@@ -51,9 +53,18 @@ def fires_on(workspace: Workspace, rule: Rule, day: date) -> bool:
 
 
 def rule_inputs(workspace: Workspace, day: date) -> list[Any]:
-    """What a plan depends on besides the definitions: which rules fire, and their shares."""
+    """What a plan depends on besides the definitions: which rules fire, their shares, and whom activities
+    are promoted to."""
     found = firings_on(workspace, day)
-    return [["rules", [[each.rule.name, dict(each.shares)] for each in found]]] if found else []
+    told = [
+        [
+            each.rule.name,
+            dict(each.shares),
+            *([] if each.users is None else [fingerprint(each.users.to_list())]),
+        ]
+        for each in found
+    ]
+    return [["rules", told]] if found else []
 
 
 def rule_audiences(people: Population, fired: tuple[Firing, ...]) -> list[pl.DataFrame]:
@@ -61,10 +72,11 @@ def rule_audiences(people: Population, fired: tuple[Firing, ...]) -> list[pl.Dat
     parts = []
     known: dict[str, pl.Series] = {}
     for firing in fired:
-        group = firing.rule.group
-        if group not in known:
-            known[group] = people.users(people.members(group))
-        users, ways = known[group], firing.rule.ways
+        group, ways, users = firing.rule.group, firing.rule.ways, firing.users
+        if users is None:
+            if group not in known:
+                known[group] = people.users(people.members(group))
+            users = known[group]
         if len(ways) == 1:
             parts.append(
                 pl.DataFrame({"user": users}).with_columns(audience=pl.lit(firing.audience(ways[0].name)))
@@ -112,7 +124,7 @@ def ran(day: Day) -> dict[str, dict[str, Any]]:
 
 def note_runs(workspace: Workspace, day: Day, inputs: str) -> None:
     """Keeps what each rule's firing came to; the last plan of a day stands."""
-    if not workspace.definitions().of(Rule):
+    if not day.firings and not workspace.definitions().of(Rule):
         return
     shares = {each.rule.name: each.shares for each in day.firings}
     runs = {name: (shares[name], told) for name, told in ran(day).items()}

@@ -23,9 +23,15 @@ from kernel.errors import BadInput, NotFound
 if TYPE_CHECKING:
     from engine.day import Progress
 
+#: of the example shop: what it has to act with, and a rule to try
+EXAMPLE = ("shop.yaml", "welcome.yaml")
+#: activities to start from, in a new workspace
+TEMPLATES = "activity_templates.yaml"
 
-def init_workspace(root: Path) -> None:
-    """A new workspace in `root`. Raises BadInput when there is one, or something else."""
+
+def init_workspace(root: Path, *, example: bool = False) -> None:
+    """A new workspace in `root`; `example`: with a small made-up shop. Raises BadInput when there is one, or
+    something else."""
     if (root / FILE).exists():
         raise BadInput("is a workspace already", field="DIR", value=str(root))
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -33,7 +39,19 @@ def init_workspace(root: Path) -> None:
     here = resources.files("engine.template")
     for folder in ("data", "definitions"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    for name in ("catalog.yaml", FILE):  # growth.toml last: with it the folder is a workspace
+    examples = root / "definitions" / TEMPLATES
+    examples.write_text((here / TEMPLATES).read_text(encoding="utf-8"), encoding="utf-8")
+    if example:
+        from engine.demo.shop import write_shop  # whoever has data of their own needs it not
+
+        write_shop(root / "data")
+        shown = resources.files("engine.template") / "example"
+        for each in EXAMPLE:
+            (root / "definitions" / each).write_text((shown / each).read_text("utf-8"), encoding="utf-8")
+        (root / "catalog.yaml").write_text((shown / "catalog.yaml").read_text("utf-8"), encoding="utf-8")
+    for name in (
+        (FILE,) if example else ("catalog.yaml", FILE)
+    ):  # growth.toml last: with it the folder is a workspace
         (root / name).write_text((here / name).read_text(encoding="utf-8"), encoding="utf-8")
 
 

@@ -5,7 +5,6 @@ An activity has a life of its own (`planner.activity_life`); what stands here is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -14,12 +13,15 @@ from pydantic import Field, model_validator
 
 from kernel.clock import aware, parse_window
 from kernel.definitions import Definition, Frozen, Name
-from kernel.errors import NotFound
 from kernel.work import Money, Share, Window
 from planner.registration import check_schema
 
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+
+
+#: characters of the name of an activity with a promotion plan, whose tasks are named after it
+_LONGEST_PROMOTED = 80
 
 
 class Period(StrEnum):
@@ -143,6 +145,8 @@ class Reward(Frozen):
     name: Name
     #: benefit that it gives; absent: something outside the engine, told to whoever reads the rewards
     benefit: str | None = None
+    #: coupon pool from which each gets a code of her own; absent: the benefit's, if that names one
+    pool: str | None = None
     #: first and last rank that get it
     rank: tuple[Positive, Positive] | None = None
     #: with `rank`: of each such period; of `all`, when the activity is over
@@ -182,20 +186,25 @@ class Revenue(Frozen):
 
 
 class Promotion(Frozen):
-    """A step of the promotion plan: the audience is told, through the same allocation as everything."""
+    """A step of the promotion plan: a task of that day's plan, in the same allocation as everything."""
 
-    #: days from the start; negative: before it
+    #: days from the start, or from each user's own day; negative: before it
     day: int
     touchpoint: str
     content: str
+    #: what it brings, such as an invitation that costs nothing: how likely a response is, is said there.
+    #: Absent: it stands in the calendar, for people to do
+    benefit: str | None = None
+    #: `invited`: those it is meant for who do not take part yet; `participants`: those who do
+    to: Literal["invited", "participants"] = "invited"
 
 
 class Contingency(Frozen):
     """What happens when something runs out. Each fires once."""
 
     name: Name
-    #: `stock`: of reward `of`, given ≥ share × stock; `budget`: spent ≥ share × budget;
-    #: `participants`: there are ≥ at_least
+    #: `stock`: of reward `of`, given ≥ share × stock, or its coupon pool is at its end;
+    #: `budget`: spent ≥ share × budget; `participants`: there are ≥ at_least
     when: Literal["stock", "budget", "participants"]
     of: str | None = None
     share: Share = 1.0
@@ -244,6 +253,8 @@ class Activity(Definition):
         rewards = _unique("rewards", [each.name for each in self.rewards])
         _unique("contingency", [each.name for each in self.contingency])
         _unique("costs", [each.name for each in self.costs])
+        if self.promotion and len(self.name) > _LONGEST_PROMOTED:
+            raise ValueError(f"name is longer than {_LONGEST_PROMOTED}, and its promotion is named after it")
         for metric in self.metrics:
             if metric.agg == "rate" and not {metric.of, metric.per} <= counted:
                 raise ValueError(f"metric {metric.name} is a rate of metrics that are not counted here")
@@ -262,7 +273,8 @@ class Activity(Definition):
             for named in (plan.of, plan.to):
                 if named is not None and named not in rewards:
                     raise ValueError(f"contingency {plan.name} names reward {named}, which is not there")
-            if plan.when == "stock" and self.reward(str(plan.of)).stock is None:
+            reward = self.reward(str(plan.of)) if plan.when == "stock" else None
+            if reward is not None and reward.stock is None and not (reward.pool or reward.benefit):
                 raise ValueError(f"contingency {plan.name} waits for the end of {plan.of}, which has none")
             if plan.when == "budget" and self.budget is None:
                 raise ValueError(f"contingency {plan.name} waits for a budget, and there is none")
@@ -278,49 +290,6 @@ class Activity(Definition):
     def events(self) -> tuple[str, ...]:
         """Events that its metrics are counted over."""
         return tuple(dict.fromkeys(each.event for each in self.metrics if each.event is not None))
-
-
-def check_activities(
-    activities: Collection[Activity],
-    *,
-    goals: Collection[str],
-    groups: Collection[str],
-    benefits: Collection[str],
-    touchpoints: Collection[str],
-    contents: Collection[str],
-    events: Mapping[str, Collection[str]] | None,
-    fields: Collection[str] | None,
-) -> None:
-    """Raises NotFound for the first name that does not exist. `events`: name → fields; None: not known."""
-    for each in activities:
-        where = f"activity {each.name}"
-        _known("goal", [each.goal], goals, where)
-        _known("audience", each.audience, groups, where)
-        _known("admits", [each.admits] if each.admits else [], groups, where)
-        for reward in each.rewards:
-            named = [reward.benefit] if reward.benefit else []
-            _known(f"rewards.{reward.name}.benefit", named, benefits, where)
-        for step in each.promotion:
-            _known("promotion.touchpoint", [step.touchpoint], touchpoints, where)
-            _known("promotion.content", [step.content], contents, where)
-        if fields is not None and each.when.around is not None:
-            _known("when.around", [each.when.around], fields, where)
-        if events is None:
-            continue
-        for metric in each.metrics:
-            if metric.event is None:
-                continue
-            place = f"metrics.{metric.name}"
-            _known(f"{place}.event", [metric.event], events, where)
-            has = events[metric.event]
-            _known(f"{place}.of", [metric.of] if metric.of else [], has, where)
-            _known(f"{place}.where", metric.where, has, where)
-
-
-def _known(field: str, names: Collection[str], among: Collection[str], where: str) -> None:
-    for name in names:
-        if name not in among:
-            raise NotFound(field.rpartition(".")[2], name, among, where=where, field=field)
 
 
 def _unique(field: str, names: list[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from planner.activities import Activity, Contingency, Reward
@@ -51,6 +51,8 @@ class Spent:
     #: reward → how often it was given
     given: Mapping[str, int]
     participants: int
+    #: rewards whose coupon pool is at its end
+    ended: Collection[str] = ()
 
     def cost(self, activity: Activity) -> float:
         """Of all rewards that were given, in major units."""
@@ -79,10 +81,14 @@ def fired(activity: Activity, spent: Spent, before: Iterable[str]) -> list[Conti
     """The contingencies that are due, without those that fired before."""
     tests: dict[str, Callable[[Contingency], bool]] = {
         "stock": lambda each: (
-            spent.given.get(str(each.of), 0) >= each.share * (activity.reward(str(each.of)).stock or 0)
+            each.of in spent.ended or _used(activity.reward(str(each.of)), spent, each.share)
         ),
         "budget": lambda each: spent.cost(activity) >= each.share * (activity.budget or 0.0) - 1e-9,
         "participants": lambda each: spent.participants >= (each.at_least or 0),
     }
     done = set(before)
     return [each for each in activity.contingency if each.name not in done and tests[each.when](each)]
+
+
+def _used(reward: Reward, spent: Spent, share: float) -> bool:
+    return reward.stock is not None and spent.given.get(reward.name, 0) >= share * reward.stock

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING
 from kernel.doors import door
 
 if TYPE_CHECKING:
-    from planner.activities import Activity, Metric, Period, Reward, check_activities
+    from planner.activities import Activity, Metric, Period, Promotion, Reward
     from planner.activity_calendar import own_span, period_end, period_key, public_holidays, span
+    from planner.activity_checks import check_activities
     from planner.activity_life import MOVES, State, check_move, due
     from planner.activity_metrics import rates
+    from planner.activity_promotion import (
+        PROMOTION,
+        check_promotions,
+        first_day_of,
+        on_own_day,
+        promotion_rule,
+    )
     from planner.activity_rewards import Due, Spent, fired, ranked, reached, refused, stands_in
     from planner.activity_tally import Tally
+    from planner.activity_templates import ActivityTemplate, MadeActivity, make
     from planner.candidates import Candidates, Scores, derive_candidates
     from planner.compose import Composed, Resources, compose
     from planner.intended import intended
@@ -46,8 +55,10 @@ __all__ = [
     "AUDIENCE",
     "LABELS",
     "MOVES",
+    "PROMOTION",
     "WHY",
     "Activity",
+    "ActivityTemplate",
     "Brought",
     "Candidates",
     "Composed",
@@ -55,9 +66,11 @@ __all__ = [
     "Firing",
     "Keep",
     "Leaderboard",
+    "MadeActivity",
     "Metric",
     "Period",
     "Planning",
+    "Promotion",
     "Pruner",
     "Resources",
     "Result",
@@ -75,6 +88,7 @@ __all__ = [
     "check_activities",
     "check_answers",
     "check_move",
+    "check_promotions",
     "check_rules",
     "compose",
     "contested",
@@ -82,14 +96,18 @@ __all__ = [
     "derive_candidates",
     "due",
     "fired",
+    "first_day_of",
     "form",
     "goal_table",
     "intended",
+    "make",
+    "on_own_day",
     "own_span",
     "period_end",
     "period_key",
     "post_mortem",
     "present",
+    "promotion_rule",
     "pruner",
     "public_holidays",
     "ranked",

@@ -16,6 +16,8 @@ class Result:
     #: users that it was meant for; None: everybody
     invited: int | None
     registered: int
+    #: users to whom its promotion was planned; None: it brings nothing by itself
+    told: int | None = None
     #: participants with anything in any metric
     active: int
     #: reward → users who earned it, given or not
@@ -38,6 +40,8 @@ def post_mortem(activity: Activity, result: Result) -> dict[str, Any]:
     `added` is the same of the measured increment alone, and only that is what the activity earned.
     """
     funnel = [("invited", result.invited), ("registered", result.registered), ("active", result.active)]
+    if result.told is not None:
+        funnel.insert(1, ("told", result.told))
     rewarded = sum(result.given.values())
     costs = {each.name: _cost(each.per, each.amount, result) for each in activity.costs}
     for each in activity.rewards:

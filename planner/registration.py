@@ -32,24 +32,28 @@ def check_schema(schema: Mapping[str, Any]) -> None:
         raise ValueError(f"fields is no JSON Schema at {place}: {error.message}") from None
 
 
-def check_answers(schema: Mapping[str, Any], answers: Mapping[str, Any]) -> None:
-    """Raises BadInput for the first answer that the schema does not allow, naming field and value.
+def check_answers(
+    schema: Mapping[str, Any], answers: Mapping[str, Any], *, place: str = "fields", where: str = ""
+) -> None:
+    """Raises BadInput for the first answer that the schema does not allow, naming field (below `place`) and
+    value.
 
     What the schema does not name is refused unless it says `additionalProperties` itself.
     """
     if len(answers) > _MOST_FIELDS:
-        raise BadInput(f"are more than {_MOST_FIELDS}", field="fields", value=len(answers))
+        raise BadInput(f"are more than {_MOST_FIELDS}", where=where, field=place, value=len(answers))
     for name, answer in answers.items():
         if isinstance(answer, str) and len(answer) > _MOST_TEXT:
-            raise BadInput(f"is longer than {_MOST_TEXT:,}", field=f"fields.{name}", value=f"{answer[:20]}…")
+            raise BadInput(f"is longer than {_MOST_TEXT:,}", where=where, field=f"{place}.{name}",
+                           value=f"{answer[:20]}…")  # fmt: skip
     strict = {"type": "object", "additionalProperties": False, **schema}
     checker = Draft202012Validator(strict, format_checker=Draft202012Validator.FORMAT_CHECKER)
     worst = best_match(checker.iter_errors(dict(answers)))
     if worst is None:
         return
-    place = ".".join(str(part) for part in ("fields", *worst.absolute_path))
+    field = ".".join(str(part) for part in (place, *worst.absolute_path))
     named = isinstance(worst.instance, str | int | float | bool) and bool(worst.absolute_path)
-    raise BadInput(worst.message, field=place, value=worst.instance if named else None)
+    raise BadInput(worst.message, where=where, field=field, value=worst.instance if named else None)
 
 
 def form(schema: Mapping[str, Any]) -> list[dict[str, Any]]:

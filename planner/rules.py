@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Literal
 
+import polars as pl
 from pydantic import Field, model_validator
 
 from kernel.choices import Limit
@@ -106,6 +107,8 @@ class Firing:
     rule: Rule
     #: variant → share of users; sums to one
     shares: Mapping[str, float]
+    #: whom it is for, where no group says so; None: the members of the rule's group
+    users: pl.Series | None = field(default=None, compare=False)
 
     def audience(self, variant: str) -> str:
         return f"{AUDIENCE}{self.rule.name}:{variant}"

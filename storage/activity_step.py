@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Table, and_, delete, func, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from kernel.ids import fingerprint
+from storage.coupon_issuing import issue_codes
 
 
 class Standing(Protocol):
@@ -46,6 +47,8 @@ class ActivityStep:
         self.settled = list(row.settled)
         #: reward → how often it was given
         self.given = given
+        #: rewards whose coupon pool was found at its end
+        self.ended = set[str]()
 
     def span(self, user_id: str) -> tuple[int, int] | None:
         """From when to when what a participant does counts, microseconds; None: she does not take part."""
@@ -153,6 +156,13 @@ class ActivityStep:
         )
         if given is not None:
             self.given[given] = self.given.get(given, 0) + 1
+
+    def issue(self, pool: str, task: str, run: str, user_mark: str, **how: Any) -> str | None:
+        """A code of the pool, always the same one, in this transaction; `how` as for `issue_codes`.
+        None: the pool is at its end."""
+        wish = (task, run, user_mark)
+        coupon = issue_codes(self._connection, pool, [wish], **how).get(wish)
+        return None if coupon is None else coupon.code
 
     def changed(self) -> dict[str, Any]:
         """The columns of the activity that may have."""

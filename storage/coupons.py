@@ -16,28 +16,12 @@ from sqlalchemy.exc import IntegrityError
 
 from kernel.clock import instant, micros
 from kernel.errors import BadInput, NotFound, Stale
-from kernel.ids import stable_hash
+from storage.coupon_issuing import Coupon, Wish, count_of, coupon_of, issue_codes, take_turns
 from storage.coupon_rows import coupon_codes, coupon_uses
 from storage.database import chunks, reading, writing
 
+__all__ = ["Coupon", "Coupons", "Redemption"]
 _WHAT = "the store of coupons"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Coupon:
-    """A code as it stands."""
-
-    code: str
-    pool: str
-    issued: datetime | None
-    task: str | None
-    run: str | None
-    #: of the user to whom it was issued; None: free, or to nobody in particular
-    user_mark: str | None
-    begins: datetime | None
-    ends: datetime | None
-    #: redemptions that stand
-    uses: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +56,7 @@ class Coupons:
         when there would be more than `most`: then none is added."""
         wanted, added = dict.fromkeys(codes), 0
         with self._writing() as connection:
-            self._lock(connection, pool)
+            take_turns(connection, "pool", pool)
             for some in chunks(list(wanted)):
                 query = select(coupon_codes.c.code, coupon_codes.c.pool).where(coupon_codes.c.code.in_(some))
                 known = {row.code: row.pool for row in connection.execute(query)}
@@ -88,7 +72,7 @@ class Coupons:
                 if rows:
                     connection.execute(insert(coupon_codes), rows)
                     added += len(rows)
-            if most is not None and self._count(connection, pool) > most:
+            if most is not None and count_of(connection, pool) > most:
                 raise BadInput(
                     f"would have more than its size of {most:,}", where=f"pool {pool}", field="codes"
                 )
@@ -97,29 +81,22 @@ class Coupons:
     def issue(
         self,
         pool: str,
-        wishes: Sequence[tuple[str, str, str]],
+        wishes: Sequence[Wish],
         *,
         at: datetime,
         begins: datetime | None = None,
         ends: datetime | None = None,
         make: Callable[[int], Sequence[str]] | None = None,
         most: int | None = None,
-    ) -> dict[tuple[str, str, str], Coupon]:
+    ) -> dict[Wish, Coupon]:
         """A code for each (task, run, user's mark), the same one whenever it is asked for. Who is missing in
         the answer got none: the pool is at its end. `make`: new codes, while there are less than `most`."""
-        found = dict[tuple[str, str, str], Coupon]()
+        found = dict[Wish, Coupon]()
         for some in chunks(list(dict.fromkeys(wishes))):
             with self._writing() as connection:
-                self._lock(connection, pool)
-                known = self._issued(connection, pool, some)
-                todo = [wish for wish in some if wish not in known]
-                free = self._free(connection, pool, len(todo))
-                if len(free) < len(todo) and make is not None:
-                    free += self._made(connection, pool, len(todo) - len(free), at, make, most)
-                span = {"begins": begins, "ends": ends}
-                for wish, code in zip(todo, free, strict=False):
-                    known[wish] = _issue(connection, pool, code, wish, at, **span)
-                found |= known
+                found |= issue_codes(
+                    connection, pool, some, at=at, begins=begins, ends=ends, make=make, most=most
+                )
         return found
 
     def redeem(
@@ -190,7 +167,7 @@ class Coupons:
         """Raises NotFound."""
         with self._reading() as connection:
             row = connection.execute(select(coupon_codes).where(coupon_codes.c.code == code)).first()
-        return _coupon(row, code)
+        return coupon_of(row, code)
 
     def uses_of(self, code: str) -> list[Redemption]:
         """All of them, taken back or not, the oldest first."""
@@ -260,69 +237,15 @@ class Coupons:
                 found |= set(connection.execute(select(coupon_codes.c.code).where(mine)).scalars())
         return found
 
-    def _lock(self, connection: Connection, pool: str) -> None:
-        """Issuing from a pool takes turns."""
-        _take_turns(connection, "pool", pool)
-
-    def _count(self, connection: Connection, pool: str) -> int:
-        query = select(func.count()).select_from(coupon_codes).where(coupon_codes.c.pool == pool)
-        return int(connection.execute(query).scalar_one())
-
-    def _issued(
-        self, connection: Connection, pool: str, wishes: Sequence[tuple[str, str, str]]
-    ) -> dict[tuple[str, str, str], Coupon]:
-        codes, found = coupon_codes.c, dict[tuple[str, str, str], Coupon]()
-        by_task = dict[tuple[str, str], list[str]]()
-        for task, run, user in wishes:
-            by_task.setdefault((task, run), []).append(user)
-        for (task, run), users in by_task.items():
-            mine = and_(codes.pool == pool, codes.task == task, codes.run == run, codes.user_mark.in_(users))
-            for row in connection.execute(select(coupon_codes).where(mine)):
-                found[task, run, row.user_mark] = _coupon(row, row.code)
-        return found
-
-    def _free(self, connection: Connection, pool: str, many: int) -> list[str]:
-        if not many:
-            return []
-        codes = coupon_codes.c
-        free = and_(codes.pool == pool, codes.issued_us.is_(None), codes.uses == 0)
-        return list(connection.execute(select(coupon_codes.c.code).where(free).limit(many)).scalars())
-
-    def _made(
-        self,
-        connection: Connection,
-        pool: str,
-        many: int,
-        at: datetime,
-        make: Callable[[int], Sequence[str]],
-        most: int | None,
-    ) -> list[str]:
-        if most is not None:
-            many = min(many, max(0, most - self._count(connection, pool)))
-        made: list[str] = []
-        while len(made) < many:
-            drawn = list(dict.fromkeys(make(many - len(made))))
-            known = set(
-                connection.execute(
-                    select(coupon_codes.c.code).where(coupon_codes.c.code.in_(drawn))
-                ).scalars()
-            )
-            fresh = [code for code in drawn if code not in known]
-            rows = [{"code": code, "pool": pool, "added_us": micros(at), "uses": 0} for code in fresh]
-            if rows:
-                connection.execute(insert(coupon_codes), rows)
-            made += fresh
-        return made
-
     def _locked(self, connection: Connection, code: str) -> Coupon:
         """Nobody else can redeem it or take it back meanwhile."""
         query = select(coupon_codes).where(coupon_codes.c.code == code).with_for_update()
-        return _coupon(connection.execute(query).first(), code)
+        return coupon_of(connection.execute(query).first(), code)
 
     def _by_user(self, connection: Connection, pool: str, user_mark: str | None) -> int:
         if user_mark is None:
             return 0
-        _take_turns(connection, "user", pool, user_mark)  # her other codes are not locked
+        take_turns(connection, "user", pool, user_mark)  # her other codes are not locked
         uses = coupon_uses.c
         mine = and_(uses.pool == pool, uses.user_mark == user_mark, uses.reversed_us.is_(None))
         query = select(func.count()).select_from(coupon_uses).where(mine)
@@ -340,51 +263,6 @@ class Coupons:
         return reading(self._engine, _WHAT)
 
 
-def _take_turns(connection: Connection, *names: str) -> None:
-    """Until the transaction ends; on SQLite everybody takes turns as it is."""
-    if connection.dialect.name == "postgresql":
-        key = stable_hash("coupons", *names) - 2**63
-        connection.execute(select(func.pg_advisory_xact_lock(key)))
-
-
-def _issue(
-    connection: Connection,
-    pool: str,
-    code: str,
-    wish: tuple[str, str, str],
-    at: datetime,
-    *,
-    begins: datetime | None,
-    ends: datetime | None,
-) -> Coupon:
-    task, run, user = wish
-    row = {
-        "issued_us": micros(at), "task": task, "run": run, "user_mark": user,
-        "from_us": None if begins is None else micros(begins),
-        "until_us": None if ends is None else micros(ends),
-    }  # fmt: skip
-    connection.execute(update(coupon_codes).where(coupon_codes.c.code == code).values(row))
-    return Coupon(
-        code=code, pool=pool, issued=at, task=task, run=run, user_mark=user, begins=begins, ends=ends, uses=0
-    )
-
-
-def _coupon(row: Any, code: str) -> Coupon:
-    if row is None:
-        raise NotFound("coupon", f"…{code[-4:]}", (), field="code")
-    return Coupon(
-        code=row.code,
-        pool=row.pool,
-        issued=_told(row.issued_us),
-        task=row.task,
-        run=row.run,
-        user_mark=row.user_mark,
-        begins=_told(row.from_us),
-        ends=_told(row.until_us),
-        uses=row.uses,
-    )
-
-
 def _redemption(row: Any, *, new: bool) -> Redemption:
     return Redemption(
         redemption_id=row.redemption_id,
@@ -394,7 +272,7 @@ def _redemption(row: Any, *, new: bool) -> Redemption:
         order_id=row.order_id,
         amount=row.amount,
         at=instant(row.at_us),
-        reversed=_told(row.reversed_us),
+        reversed=None if row.reversed_us is None else instant(row.reversed_us),
         new=new,
     )
 
@@ -403,7 +281,3 @@ def _same(known: Redemption, code: str, user_mark: str | None) -> Redemption:
     if (known.code, known.user_mark) != (code, user_mark):
         raise BadInput("was used for another code or user", field="redemption_id", value=known.redemption_id)
     return known
-
-
-def _told(at: int | None) -> datetime | None:
-    return None if at is None else instant(at)

@@ -34,6 +34,28 @@ def add_to(app: typer.Typer) -> None:
             table.add_row(each["name"], each["state"], each["start"][:16], each["end"][:16], each["goal"])
         show(table)
 
+    @group.command("templates")
+    def templates_(
+        name: Annotated[str | None, typer.Argument(help="One template, with its parameters.")] = None,
+        root: Dir = HERE,
+        as_json: AsJson = False,
+    ) -> None:
+        """Templates that activities can be made of: template: NAME, with: {…}."""
+        from engine.activity_templates import templates
+
+        found = templates(workspace(root), name)
+        if as_json:
+            say_json(found)
+            return
+        if not found:
+            say("no template is defined")
+        for each in found:
+            said = f": {each['description']}" if each["description"] else ""
+            say(f"{each['name']} ({each['title']}){said}")
+            for one in each["form"]:
+                need = "required" if one["required"] else f"default {one['default']}"
+                say(f"  {one['name']:<18} {one['input']:<8} {need:<24} {one['help']}".rstrip())
+
     @group.command("show")
     def show_(name: Name, root: Dir = HERE, as_json: AsJson = False) -> None:
         """State, moves, participants, totals and rewards."""

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from engine.activity_service import ActivityService
+from engine.activity_templates import templates
 
 UserId = Annotated[str, Field(min_length=1, max_length=200)]
 
@@ -46,6 +47,11 @@ def activity_routes(service: ActivityService) -> APIRouter:
     ) -> dict[str, Any]:
         """Activities, steps of promotion and public holidays between two days."""
         return {"days": on.calendar(first, last, country)}
+
+    @router.get("/templates")
+    def list_templates() -> dict[str, Any]:
+        """Templates that activities can be made of, with JSON Schema and form of their parameters."""
+        return {"templates": templates(service.workspace)}
 
     @router.get("/{name}")
     def show_activity(name: str) -> dict[str, Any]:

@@ -95,6 +95,11 @@ def test_what_does_not_fit_is_one_sentence(changed: dict[str, Any], problem: str
             "metrics.x.where",
         ),
         ({"promotion": [{"day": 0, "touchpoint": "no", "content": "c"}]}, "promotion.touchpoint"),
+        (
+            {"promotion": [{"day": 0, "touchpoint": "mail", "content": "c", "benefit": "no"}]},
+            "promotion.benefit",
+        ),
+        ({"rewards": [{**SAID["rewards"][0], "pool": "no"}, SAID["rewards"][1]]}, "rewards.first.pool"),
         ({"when": {"start": START, "end": END, "around": "user.no"}}, "when.around"),
     ],
 )
@@ -105,6 +110,7 @@ def test_names_that_nothing_answers_to(changed: dict[str, Any], field: str) -> N
         "benefits": {"coupon"},
         "touchpoints": {"mail"},
         "contents": {"c"},
+        "pools": set(),
         "events": {"order": ["amount"]},
         "fields": {"user.birthday"},
     }
