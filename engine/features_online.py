@@ -14,6 +14,7 @@ from engine.feature_sources import cells_until, read_belonging, role_names, sour
 from engine.wiring import Workspace
 from insight.api import EventDoor, User, event_range, read_fields, user_lines
 from kernel.errors import BadInput, NotFound
+from kernel.events import check_numbers
 from kernel.learning import ModelRecipe
 from models.api import (
     USER,
@@ -139,12 +140,17 @@ def _lines(
             if event in parts:
                 parts[event].append(read(space, at, user))
     whose = pl.lit(name).alias("user")
-    return {event: pl.concat(each).with_columns(whose) for event, each in parts.items()}
+    found = {event: pl.concat(each).with_columns(whose) for event, each in parts.items()}
+    for event, frame in found.items():
+        check_numbers(frame, event)
+    return found
 
 
 def _usual(lines: dict[str, pl.DataFrame], recipe: ModelRecipe) -> FeatureSet:
-    contacts = {f"{role}s": lines[role] for role in ("treatment", "response") if role in lines}
-    return usual_of(History(purchases=lines["purchase"], **contacts), recipe.history)
+    history = History(
+        purchases=lines["purchase"], treatments=lines.get("treatment"), responses=lines.get("response")
+    )
+    return usual_of(history, recipe.history)
 
 
 def _features(

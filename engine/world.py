@@ -44,6 +44,8 @@ def read_history(workspace: Workspace, until: datetime) -> History:
     purchases = known("purchase")
     if purchases is None:
         raise BadInput("no event has role purchase", where=catalog.file, field="events")
+    if purchases.height and purchases["amount"].null_count() == purchases.height:
+        raise BadInput("is missing in every line", where="event purchase", field="amount")
     sets = sets_in_use(workspace.definitions())
     events, fields = read_declared(workspace, sets, until)
     return History(

@@ -24,6 +24,9 @@ OFFER = "offer"
 #: how an instant is held everywhere
 INSTANT = pl.Datetime("us", "UTC")
 
+#: numbers of events are below it: their sums are exact
+MOST = 9e15
+
 
 def check_event_frame(frame: pl.LazyFrame, name: str, fields: Sequence[str] = ()) -> pl.LazyFrame:
     """The frame itself. Raises BadInput when a column is missing or `at` is not an instant in UTC."""
@@ -34,3 +37,15 @@ def check_event_frame(frame: pl.LazyFrame, name: str, fields: Sequence[str] = ()
     if schema["at"] != INSTANT:
         raise BadInput("is not a time in UTC", where=f"event {name}", field="at", value=str(schema["at"]))
     return frame
+
+
+def check_numbers(frame: pl.DataFrame, name: str) -> None:
+    """Raises BadInput, naming the column, for a number that cannot be added up exactly: infinite, or 9e15 and
+    more. What is no number (NaN) counts as missing."""
+    floats = [column for column, kind in frame.schema.items() if kind.is_float()]
+    far = frame.select((pl.col(column).fill_nan(None).abs() >= MOST).any() for column in floats)
+    for column in far.columns:
+        if far[column][0]:
+            worst = frame.filter(pl.col(column).fill_nan(None).abs() >= MOST)[column][0]
+            said = f"is infinite, or {MOST:g} and more"
+            raise BadInput(said, where=f"event {name}", field=column, value=worst)

@@ -15,6 +15,7 @@ import polars as pl
 
 from kernel.clock import aware
 from kernel.errors import BadInput
+from kernel.events import MOST
 from models.feature_batch import derive
 from models.feature_definitions import FeatureSet
 from models.feature_facts import Facts
@@ -36,7 +37,7 @@ def sink_features(
     """Writes [at, user, features] to `out`/INSTANT-SHARE.parquet; how many rows.
 
     `shares`: by default as many as the users need. `keep`: leaves out rows that nobody may have.
-    Raises BadInput for a folder with something else in it.
+    Raises BadInput for a folder with something else in it, and for numbers that cannot be added up.
     """
     if out.exists() and (not out.is_dir() or any(path.suffix != ".parquet" for path in out.iterdir())):
         raise BadInput("is not an empty folder, nor one of features", field="--out", value=str(out))
@@ -50,7 +51,11 @@ def sink_features(
             progress(f"features as of {at:%Y-%m-%d}, share {share + 1} of {count}")
             mine = facts.part(share, count) if count > 1 else facts
             found = derive(features, mine, at).with_columns(pl.lit(at).alias("at"))
-            frame = found.select("at", "user", *features.columns).collect(engine="streaming").sort("user")
+            try:
+                frame = found.select("at", "user", *features.columns).collect(engine="streaming").sort("user")
+            except pl.exceptions.InvalidOperationError as error:
+                said = f"adds up a number that is infinite, or {MOST:g} and more"
+                raise BadInput(said, where=f"features {features.name}", field="features") from error
             frame = keep(frame)
             rows += frame.height
             path = out / f"{at:%Y%m%dT%H%M%S}-{share:04d}.parquet"

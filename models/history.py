@@ -10,7 +10,7 @@ from typing import cast
 import polars as pl
 
 from kernel.errors import BadInput, NotFound
-from kernel.events import EVENT_COLUMNS, OFFER, check_event_frame
+from kernel.events import EVENT_COLUMNS, OFFER, check_event_frame, check_numbers
 from kernel.ids import fingerprint, frame_fingerprint
 from models.feature_facts import USER, Belonging, Facts
 
@@ -37,12 +37,14 @@ class History:
 
     def __post_init__(self) -> None:
         check_event_frame(self.purchases.lazy(), "purchase", ("amount",))
+        check_numbers(self.purchases, "purchase")
         for name in ("treatments", "responses"):
             frame = getattr(self, name)
             if frame is not None:
                 check_event_frame(frame.lazy(), name, (OFFER,))
         for name, frame in self.events.items():
             check_event_frame(frame.lazy(), name)
+            check_numbers(frame, name)
         if self.fields is not None and self.fields["user"].is_duplicated().any():
             twice = self.fields.filter(pl.col("user").is_duplicated())["user"][0]
             raise BadInput("is in more than one row", where="fields", field="user", value=twice)
