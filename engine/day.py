@@ -13,6 +13,7 @@ from pyroaring import BitMap
 from conflict.api import allocate, verify
 from engine.cells import Moved, earlier_cells, lay_out_cells, moved
 from engine.coupon_touches import with_codes
+from engine.day_candidates import Known, Pruning, propose
 from engine.definitions import Definitions
 from engine.effects import PlanEffects, train_effects, versions_used
 from engine.frequency import frequency_inputs, steering
@@ -50,11 +51,10 @@ from planner.api import (
     Candidates,
     Composed,
     Firing,
+    Planning,
     Resources,
     Scores,
     compose,
-    day_limits,
-    derive_candidates,
     rule_limits,
     rule_tasks,
 )
@@ -96,6 +96,8 @@ class Day:
     firings: tuple[Firing, ...] = ()
     #: what the plan did without, a sentence each
     warnings: tuple[str, ...] = ()
+    #: what was left out of very many candidates; None where all were kept
+    pruning: Pruning | None = None
 
 
 def train_models(
@@ -151,6 +153,7 @@ class Derived:
     effects: PlanEffects | None
     firings: tuple[Firing, ...]
     warnings: tuple[str, ...]
+    pruning: Pruning | None = None
 
 
 def derive_day(
@@ -200,11 +203,22 @@ def derive_day(
         effects=None if effects is None else effects.frame,
     )
     withheld = withheld_from(definitions, audiences["user"], as_of)
-    proposed = partial(
-        derive_candidates, composed.tasks, resources, audiences, told, None, daily, withheld, steered=steered
+    proposed = steps.do(
+        "candidates",
+        lambda: propose(
+            composed.tasks,
+            resources,
+            Known(audiences=audiences, scores=told, withheld=withheld, steered=tuple(steered)),
+            daily if alone is None else None,
+            rule_limits(fired),
+            floors=daily,
+            keep=(definitions.one(Planning) or Planning(name="planning")).candidates,
+            seed=workspace.settings.seed,
+            told=steps.rows,
+        ),
+        rows=lambda it: it.candidates.frame.height,
     )
-    candidates = steps.do("candidates", proposed, rows=lambda it: it.frame.height)
-    limits = day_limits(daily if alone is None else None, resources, candidates.frame, rule_limits(fired))
+    candidates, limits = proposed.candidates, proposed.limits
     if alone is None:
         candidates, limits = less_given(workspace, day, candidates, limits)
     return Derived(
@@ -225,6 +239,7 @@ def derive_day(
         effects=effects,
         firings=fired,
         warnings=(*scored.warnings, *offered.warnings),
+        pruning=proposed.pruning,
     )
 
 

@@ -16,6 +16,7 @@ import yaml
 from conflict.api import write_allocation
 from engine.cells import MEMORY, remembered
 from engine.day import Day
+from engine.day_candidates import pruning_told
 from engine.holdout import INTENDED, told
 from engine.report.data import report_data
 from engine.report.render import render_report
@@ -106,6 +107,8 @@ def publish(
             frame.write_parquet(fresh / f"{name}.parquet")
         if day.intended is not None:
             day.intended.write_parquet(fresh / INTENDED)
+        if day.pruning is not None:
+            day.pruning.left_out.write_parquet(fresh / "left_out.parquet")
         if day.firings:
             dealt(day).write_parquet(fresh / DEALT)
         export_touches(day.touches.touches, fresh)
@@ -138,6 +141,9 @@ def plan_json(
         }
     if day.intended is not None:
         measured["held_out"] = told(day.intended)
+    if day.pruning is not None:
+        tasks_, rows = day.composed.tasks, day.candidates.frame
+        measured["pruning"] = pruning_told(day.pruning, tasks_, rows, day.allocation)
     if day.firings:
         measured["rules"] = ran(day)
     return {

@@ -6,6 +6,7 @@ from typing import Literal
 
 from kernel.definitions import Definition
 from kernel.work import Window
+from planner.keep import Keep
 
 
 class Planning(Definition):
@@ -30,3 +31,5 @@ class Planning(Definition):
     #: a model that cannot be loaded or does not score: the newest earlier version that does, and without one
     #: what everyone gets; `average`: that at once; `fail`: no plan
     model_failure: Literal["previous", "average", "fail"] = "previous"
+    #: candidates that are kept of very many: `{most: 12, above: 2000000}`
+    candidates: Keep = Keep()
