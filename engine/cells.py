@@ -18,6 +18,8 @@ from models.api import History
 
 #: in the folder of a plan
 MEMORY = "clusters.json"
+#: users from which on clusters are learnt from a sample
+_AT_SCALE = 400_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,4 +86,5 @@ def lay_out_cells(
         seed=workspace.settings.seed,
         zone=workspace.settings.zone,
         before=earlier.memory.model if earlier else None,
+        at_scale=_AT_SCALE,
     )

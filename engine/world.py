@@ -77,21 +77,32 @@ def known_fields(workspace: Workspace, users: pl.DataFrame, names: tuple[str, ..
 
 
 def zones_and_consent(
-    workspace: Workspace, channels: tuple[str, ...]
+    workspace: Workspace, channels: tuple[str, ...], users: pl.Series | None = None
 ) -> tuple[pl.DataFrame | None, pl.DataFrame | None]:
-    """[user, timezone] and [user, channel, allowed], where the catalog has fields of these roles."""
+    """[user, timezone] and [user, channel, allowed], where the catalog has fields of these roles; only of
+    `users` where they are given."""
     catalog = workspace.catalog
     zone, consent = catalog.field_of_role("timezone"), catalog.field_of_role("consent")
-    zones = None if zone is None else read_fields(catalog, [zone]).rename({zone: "timezone"}).drop_nulls()
+
+    def read(field: str, name: str) -> pl.DataFrame:
+        frame = read_fields(catalog, [field]).rename({field: name})
+        if users is None:
+            return frame
+        return frame.filter(pl.col("user").cast(pl.String).is_in(users.cast(pl.String).unique().implode()))
+
+    zones = None if zone is None else read(zone, "timezone").drop_nulls()
     if consent is None:
         return zones, None
-    allowed = read_fields(catalog, [consent]).rename({consent: "allowed"})
+    allowed = read(consent, "allowed")
     return zones, allowed.join(pl.DataFrame({"channel": channels}), how="cross")
 
 
-def shopping_hours(history: History, zone: str) -> pl.DataFrame:
-    """[user, hour]: the local hour in which each user most often buys; the earliest of several."""
-    baskets = history.purchases.unique(["user", "event_id"], keep="first", maintain_order=True)
+def shopping_hours(history: History, zone: str, users: pl.Series) -> pl.DataFrame:
+    """[user, hour]: the local hour in which each of `users` most often buys; the earliest of several."""
+    mine = history.purchases.select("user", "event_id", "at").join(
+        users.unique().to_frame("user"), on="user", how="semi", maintain_order="left"
+    )
+    baskets = mine.unique(["user", "event_id"], keep="first", maintain_order=True)
     hours = baskets.select(
         "user", pl.col("at").dt.convert_time_zone(zone).dt.hour().cast(pl.Int64).alias("hour")
     )
