@@ -347,7 +347,7 @@ def _touches(
     zone = workspace.settings.zone
     caps, quiet = definitions.of(Cap), definitions.of(QuietHours)
     channels = tuple(sorted({each.channel for each in resources.touchpoints}))
-    zones, consent = zones_and_consent(workspace, channels)
+    zones, consent = zones_and_consent(workspace, channels, assignments["user"])
     entities = entity_frames(workspace, caps)
     if fixed is not None:
         assignments = assignments.join(
@@ -361,7 +361,7 @@ def _touches(
         consent=consent,
         zones=zones,
         default_zone=zone,
-        habits=shopping_hours(known, str(zone)),
+        habits=shopping_hours(known, str(zone), assignments["user"]),
         ledger=workspace.ledger,
         plan_date=day,
         run=f"plan {day}",
