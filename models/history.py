@@ -50,7 +50,7 @@ class History:
             raise BadInput("is in more than one row", where="fields", field="user", value=twice)
 
     def until(self, as_of: datetime) -> History:
-        """The same, with nothing that happened after `as_of`: itself where nothing did, as it may be large."""
+        """The same, with nothing that happened after `as_of`: itself if nothing did, for it is large."""
         frames = [self.purchases, self.treatments, self.responses, *self.events.values()]
         if all(frame is None or frame.filter(pl.col("at") > as_of).is_empty() for frame in frames):
             return self
