@@ -49,10 +49,10 @@ def init_workspace(root: Path, *, example: bool = False) -> None:
         for each in EXAMPLE:
             (root / "definitions" / each).write_text((shown / each).read_text("utf-8"), encoding="utf-8")
         (root / "catalog.yaml").write_text((shown / "catalog.yaml").read_text("utf-8"), encoding="utf-8")
-    for name in (
-        (FILE,) if example else ("catalog.yaml", FILE)
-    ):  # growth.toml last: with it the folder is a workspace
-        (root / name).write_text((here / name).read_text(encoding="utf-8"), encoding="utf-8")
+    else:
+        (root / "catalog.yaml").write_text((here / "catalog.yaml").read_text("utf-8"), encoding="utf-8")
+    # last: with it the folder is a workspace
+    (root / FILE).write_text((here / FILE).read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def apply(workspace: Workspace, path: Path, *, by: str, why: str = "") -> list[tuple[str, str, str]]:

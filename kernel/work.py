@@ -34,8 +34,8 @@ class Goal(Definition):
     direction: Literal["increase", "decrease"] = "increase"
     #: how far ahead the outcome counts
     window: Window = "56d"
-    #: groups it is meant for, or lifecycle stages as `stage:lapsed`
-    audiences: tuple[str, ...] = Field(min_length=1)
+    #: groups that the plan acts on for it, or lifecycle stages as `stage:lapsed`; none: only rules do
+    audiences: tuple[str, ...] = ()
     #: what the lift acts on: `spend` predicted; `spend_at_risk` = habitual spend × P(churn);
     #: `spend_lost` = habitual spend less predicted spend; `unit`: `unit_value`, the same for everyone
     base: Literal["spend", "spend_at_risk", "spend_lost", "unit"]

@@ -33,6 +33,7 @@ from engine.cli import (
     realtime,
     rules,
     selections,
+    simulate,
     touches,
 )
 from engine.cli.shell import complain
@@ -48,7 +49,7 @@ app = typer.Typer(
 for module in (
     files, definitions, catalog, audiences, group_insight, selections, membership, events, identities, forget,
     features, models, experiments, monitoring, plans, plan_questions, frequency, offsite, dispatch, touches,
-    coupons, allocate, realtime, activities, rules,
+    coupons, allocate, realtime, activities, rules, simulate,
 ):  # fmt: skip
     module.add_to(app)
 

@@ -110,7 +110,7 @@ def add_to(app: typer.Typer) -> None:
         if as_json:
             say_json(found)
             return
-        _tell(found)
+        tell_result(found)
 
     @group.command("tune")
     def tune(name: Name, as_of: AsOf = None, root: Dir = HERE, as_json: AsJson = False) -> None:
@@ -172,7 +172,7 @@ def _state(each: dict[str, Any]) -> str:
     return f"{each['state']} ({shares})" if shares else str(each["state"])
 
 
-def _tell(found: dict[str, Any]) -> None:
+def tell_result(found: dict[str, Any]) -> None:
     counts = f"{found['users']:,} users, {found['reached']:,} reached"
     say(f"{found['rule']}: {found['firings']} firings, {counts}")
     say(f"windows over for {found['mature']:,}; {found['converted']:,} converted; cost {found['cost']:,.2f}")

@@ -89,20 +89,22 @@ max_clusters: 4
 kind: model
 name: response
 predicts: response
-within: 7d
+within: 10d
 history: [14d, 56d]
-matured: 3d
+matured: 10d
 ---
 kind: model
 name: spend
 predicts: spend
-within: 28d
+within: 14d
+every: 14d
 history: [14d, 56d]
 ---
 kind: model
 name: churn
 predicts: churn
-within: 28d
+within: 14d
+every: 14d
 history: [14d, 56d]
 """
 _BENEFIT = """\
@@ -112,7 +114,7 @@ name: {name}
 cost_per_response: {face}
 goals: [sell_more]
 touchpoints: [{touchpoints}]
-offer: {{offer: {name}, kind: {name}}}
+offer: {{kind: {name}}}
 """
 _TOUCHPOINT = """\
 ---

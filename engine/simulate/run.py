@@ -165,8 +165,8 @@ class TeamRules:
 
     def _count(self, happened: Happened) -> None:
         for place, name in enumerate(BENEFITS):
-            self._seen[place] += happened.seen.filter(offer=name).height
-            self._used[place] += happened.used.filter(offer=name).height
+            self._seen[place] += happened.seen.filter(kind=name).height
+            self._used[place] += happened.used.filter(kind=name).height
 
 
 class EngineDays:
@@ -234,7 +234,9 @@ class BestResponse:
         known = read_history(space, as_of)
         model, _ = space.registry.usable("response", as_of)
         people = known.purchases.get_column("user").unique().sort()
-        offers = pl.DataFrame({"kind": BENEFITS, "offer": BENEFITS})
+        offers = pl.DataFrame(
+            {"kind": BENEFITS, "offer": [None] * len(BENEFITS)}, schema_overrides={"offer": pl.String}
+        )
         scored = score_offers(model, known, people, offers, as_of)
         response = np.full((len(world.homes), len(BENEFITS)), np.nan)
         response[scored["user"].to_numpy() - 1, scored["place"].to_numpy()] = scored["response"].to_numpy()

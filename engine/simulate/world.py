@@ -82,6 +82,7 @@ class World:
     recent: Whole = field(init=False)
     _coupon: Whole = field(init=False)
     _until: Whole = field(init=False)
+    _weeks: Whole = field(init=False)
     _extra: Whole = field(init=False)
     _upset: Whole = field(init=False)
     _orders: int = field(init=False, default=0)
@@ -94,6 +95,7 @@ class World:
         self.reachable = np.ones(count, np.bool_)
         self.recent = np.zeros((count, _WEEK), np.int64)
         self._coupon, self._until = np.zeros(count, np.int64), np.full(count, -1)
+        self._weeks = np.zeros(count, np.int64)
         self._extra, self._upset = np.full(count, -1), np.full(count, -1)
 
     @property
@@ -160,7 +162,7 @@ class World:
         morning = self._instant(day, 8)
         return Happened(
             orders=orders,
-            seen=_offers(who[reached] + 1, benefit[reached], morning),
+            seen=self._offers(who[reached], benefit[reached], self._week(day), morning),
             used=used,
             profit=margin - coupons - sent - lost,
             margin=margin,
@@ -183,6 +185,7 @@ class World:
         self._extra[who[won]] = day + (u[2, who[won]] * nature.life).astype(np.int64)
         self._upset[who[u[3, who] < touchy]] = day + nature.life - 1
         self._coupon[who], self._until[who] = benefit, day + nature.life - 1
+        self._weeks[who] = self._week(day)
         gone = who[u[4, who] < nature.leaves(touchy, self.load[who])]
         self.reachable[gone] = False
         self.load[who] += 1
@@ -218,22 +221,29 @@ class World:
         used = np.flatnonzero((self._until >= day) & (extra | along))
         benefit = self._coupon[used]
         self._until[used] = -1
-        return float(np.array(self.nature.face)[benefit].sum()), _offers(
-            used + 1, benefit, self._instant(day, 21)
+        rows = self._offers(used, benefit, self._weeks[used], self._instant(day, 21))
+        return float(np.array(self.nature.face)[benefit].sum()), rows
+
+    def _offers(self, who: Whole, benefit: Whole, week: Whole | int, at: int) -> pl.DataFrame:
+        """A coupon of one week is one offer, as a company's campaigns are."""
+        frame = pl.DataFrame(
+            {
+                "user_id": who + 1,
+                "at": np.full(len(who), at),
+                "benefit": benefit,
+                "week": np.zeros_like(who) + week,
+            }
         )
+        kind = pl.col("benefit").replace_strict(range(len(BENEFITS)), BENEFITS, return_dtype=pl.String)
+        named = pl.format("{} {}", kind, "week").alias("offer")
+        return frame.select("user_id", "at", named, kind.alias("kind")).cast(_OFFERS)
+
+    def _week(self, day: int) -> int:
+        return day // _WEEK
 
     def _instant(self, day: int, hour: int) -> int:
         """Microseconds since 1970, UTC."""
         return ((self.begin - date(1970, 1, 1)).days + day) * 86_400_000_000 + hour * 3_600_000_000
-
-
-def _offers(users: Whole, benefit: Whole, at: int) -> pl.DataFrame:
-    names = np.array(BENEFITS, dtype=object)[benefit] if len(benefit) else np.array([], dtype=object)
-    frame = pl.DataFrame(
-        {"user_id": users, "at": np.full(len(users), at), "offer": names, "kind": names},
-        schema={"user_id": pl.Int64, "at": pl.Int64, "offer": pl.String, "kind": pl.String},
-    )
-    return frame.cast(_OFFERS)
 
 
 def found_world(
