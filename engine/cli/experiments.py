@@ -107,12 +107,19 @@ def add_to(app: typer.Typer) -> None:
         plan: Annotated[
             str | None, typer.Option("--plan", help="Instead: plans of DAY..DAY against the holdout.")
         ] = None,
+        activity: Annotated[
+            str | None, typer.Option("--activity", help="Instead: an activity's audience so.")
+        ] = None,
+        rule: Annotated[str | None, typer.Option("--rule", help="Instead: a rule's audience so.")] = None,
+        policy: Annotated[
+            str | None, typer.Option("--policy", help="Instead: who came to a real-time policy's moments so.")
+        ] = None,
         within: Annotated[
-            str, typer.Option("--within", help="With --plan: how long outcomes count.")
-        ] = "28d",
+            str | None, typer.Option("--within", help="With --plan, --policy: how long outcomes count; 28d.")
+        ] = None,
         before: Annotated[
-            str, typer.Option("--before", help="With --plan: what was before explains part.")
-        ] = "84d",
+            str | None, typer.Option("--before", help="With --plan, --policy: what was before explains; 84d.")
+        ] = None,
         assigned: Annotated[
             Path | None, typer.Option("--assigned", help="user, variant, at; absent: all, as bucketed.")
         ] = None,
@@ -134,14 +141,26 @@ def add_to(app: typer.Typer) -> None:
         from engine.experiment_files import write_frame
         from engine.experiments import read_experiment
 
-        if (name is None) == (plan is None):
-            raise BadInput("give either the NAME of an experiment or --plan DAY..DAY", field="NAME")
-        if plan is not None:
-            given = {"--assigned": assigned, "--outcomes": outcomes, "--covariates": covariates}
-            for option, value in given.items():
-                if value is not None:
-                    raise BadInput("does not go with --plan", field=option, value=str(value))
-            _read_plans(root, plan, within, before, as_of, out, as_json)
+        subjects = {"--plan": plan, "--activity": activity, "--rule": rule, "--policy": policy}
+        asked = [option for option, value in {"NAME": name, **subjects}.items() if value is not None]
+        if len(asked) != 1:
+            said = "give one of the NAME of an experiment, --plan DAY..DAY, --activity, --rule and --policy"
+            raise BadInput(said, field="NAME", value=", ".join(asked) or None)
+        (what,) = asked
+        given = {"--assigned": assigned, "--outcomes": outcomes, "--covariates": covariates,
+                 "--segment": segment}  # fmt: skip
+        windows = {"--within": within, "--before": before}
+        for option, value in ({} if what == "NAME" else given).items():
+            if value:
+                raise BadInput(f"does not go with {what}", field=option, value=str(value))
+        for option, length in ({} if what in ("--plan", "--policy") else windows).items():
+            if length is not None:
+                said = f"does not go with {what}, which has windows of its own"
+                raise BadInput(said, field=option, value=length)
+        if what != "NAME":
+            days = {"within": within or "28d", "before": before or "84d"} if any(
+                each in asked for each in ("--plan", "--policy")) else {}  # fmt: skip
+            _read_subject(root, what, subjects[what] or "", days, as_of, out, as_json)
             return
         found = read_experiment(
             workspace(root), name or "", assigned=assigned, outcomes=outcomes, covariates=covariates,
@@ -192,24 +211,38 @@ def add_to(app: typer.Typer) -> None:
         say(f"{found.moved.height:,} of {looks:,} looks have moved")
 
 
-def _read_plans(
-    root: Path, plan: str, within: str, before: str, as_of: str | None, out: Path | None, as_json: bool
+def _read_subject(
+    root: Path, what: str, name: str, days: dict[str, str], as_of: str | None, out: Path | None, as_json: bool
 ) -> None:
+    """Plans, an activity, a rule or a policy against the global holdout."""
     import polars as pl
 
     from engine.experiment_files import write_frame
     from engine.holdout_readout import parse_days, read_plans
+    from engine.subject_readout import read_activity, read_fired, read_policy
 
-    first, last = parse_days(plan)
-    found = read_plans(workspace(root), first, last, within=within, before=before, as_of=as_of)
+    space, said = workspace(root), f"{what.removeprefix('--')} {name}, by whom it was meant for"
+    if what == "--plan":
+        plans = read_plans(
+            space, *parse_days(name), within=days["within"], before=days["before"], as_of=as_of
+        )
+        told, found = plans.as_json(), plans.readouts
+        said = f"{plans.plans} plans of {plans.first} … {plans.last}, by what they intended"
+    else:
+        if what == "--policy":
+            found = read_policy(space, name, within=days["within"], before=days["before"], as_of=as_of)
+        else:
+            found = ((read_activity if what == "--activity" else read_fired)(space, name, as_of),)
+        told = {what.removeprefix("--"): name, "subjects": [each.as_json() for each in found]}
     if out is not None:
-        frames = [each.as_frame() for each in found.readouts]
-        write_frame(out, pl.concat(frames, how="diagonal_relaxed"))
+        write_frame(out, pl.concat([each.as_frame() for each in found], how="diagonal_relaxed"))
     if as_json:
-        say_json(found.as_json())
+        say_json(told)
         return
-    say(f"{found.plans} plans of {first} … {last}, by what they intended")
-    for each in found.readouts:
+    say(said)
+    for each in found:
+        if len(found) > 1:
+            say(f"\n{', '.join(each.ratios)}")
         _show(each)
 
 
