@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,12 +39,16 @@ from planner.api import (
     typical_of,
 )
 
+#: file of a plan: each candidate that never came to the allocation
+LEFT_OUT = "left_out.parquet"
 #: pairs of user and task that are worked on at a time
 CHUNK = 1_000_000
 #: pairs of a sample, samples, fewest users of one
 _SAMPLE, _SAMPLES, _FEWEST = 150_000, 3, 2_000
 #: relative gap and seconds that prices of a sample need
 _NEAR, _SECONDS = 1e-3, 20.0
+#: left out one by one, at most
+_EACH = 50_000_000
 
 Part = Callable[[pl.DataFrame], pl.DataFrame]
 
@@ -92,6 +97,14 @@ class Pruning:
     most: int
     #: task, reason, count
     left_out: pl.DataFrame
+    #: user, task, value, reason: each of them, by user; None where they are too many to keep
+    each: pl.DataFrame | None
+
+    def write(self, folder: Path) -> None:
+        """`left_out_counts.parquet`, and `left_out.parquet` where each is kept."""
+        self.left_out.write_parquet(folder / "left_out_counts.parquet")
+        if self.each is not None:
+            self.each.write_parquet(folder / LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,13 +146,17 @@ def propose(
 
     rows = _pairs(tasks, known.audiences)
     pruned = _pruner(tasks, known, whole, derive, rows, keep, seed) if rows > keep.above else None
-    parts, counts, left, lost, considered = list[Candidates](), dict[str, int](), list[pl.DataFrame](), 0.0, 0
+    parts, counts, lost, considered = list[Candidates](), dict[str, int](), 0.0, 0
+    left, rest, gone_by_now = list[pl.DataFrame](), list[pl.DataFrame](), 0
     for some in _chunks(known, rows, chunk):
         found = derive(some)
         considered += found.frame.height
         if pruned is not None:
-            found, gone, cost = _kept(pruned, found)
-            left.append(gone)
+            found, away, cost = _kept(pruned, found)
+            left.append(away.group_by("task", "reason").agg(pl.len().cast(pl.Int64).alias("count")))
+            gone_by_now += away.height
+            if gone_by_now <= _EACH:
+                rest.append(away)
             lost += cost
         parts.append(found)
         for reason, count in found.pruned.items():
@@ -149,14 +166,16 @@ def propose(
     withheld = [each.withheld for each in parts if each.withheld is not None]
     pruning = None
     if pruned is not None:
-        gone = pl.concat(left).group_by("task", "reason").agg(pl.col("count").sum()).sort("task", "reason")
+        gone = pl.concat(left).group_by("task", "reason").agg(pl.col("count").sum())
+        gone = gone.with_columns(pl.col("task", "reason").cast(pl.String)).sort("task", "reason")
+        each = pl.concat(rest) if gone_by_now <= _EACH else None
         for reason, count in gone.group_by("reason").agg(pl.col("count").sum()).sort("reason").iter_rows():
             counts[reason] = count
         names = [limit.name for limit in whole.limits]
         edges = zip(pruned.low.tolist(), pruned.high.tolist(), strict=True)
         pruning = Pruning(
             considered=considered, limits=whole, lost=lost, box=dict(zip(names, edges, strict=True)),
-            scarce=pruned.scarce, most=pruned.most, left_out=gone,
+            scarce=pruned.scarce, most=pruned.most, left_out=gone, each=each,
         )  # fmt: skip
     return Proposed(
         candidates=Candidates(
@@ -252,21 +271,18 @@ def _labels(tasks: Sequence[Task]) -> pl.DataFrame:
 
 
 def _kept(pruned: Pruner, found: Candidates) -> tuple[Candidates, pl.DataFrame, float]:
-    """What stays, [task, reason, count] of what goes, and what cutting may cost."""
+    """What stays, [user, task, value, reason] of what goes, and what cutting may cost."""
     fates = pruned.prune(pruned.columns(found.frame))
     # of the held-out stays what would have been meant for them
     back = found.withheld
     if back is not None and back.height:
         back = back.filter(pruned.prune(pruned.columns(back)).kept)
-    reasons = pl.DataFrame(
-        {"_fate": list(WHY), "reason": list(WHY.values())}, schema_overrides={"_fate": pl.UInt8}
-    )
-    gone = (
-        found.frame.select("task", pl.Series("_fate", fates.fate))
-        .filter(pl.col("_fate") > 0)
-        .group_by("task", "_fate")
-        .agg(pl.len().cast(pl.Int64).alias("count"))
-        .join(reasons, on="_fate")
-        .select("task", "reason", "count")
-    )
+    said = pl.Enum(list(WHY.values()))
+    reason = pl.Series("_fate", fates.fate).replace_strict(WHY, default=None, return_dtype=pl.String)
+    gone = found.frame.select(
+        "user",
+        pl.col("task").cast(pl.Enum(pruned.tasks)),
+        pl.col("value").cast(pl.Float32),
+        reason.cast(said).alias("reason"),
+    ).drop_nulls("reason")
     return replace(found, frame=found.frame.filter(fates.kept), withheld=back), gone, fates.lost

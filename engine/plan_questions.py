@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from conflict.api import WhatIf, allocate, asked_again, explain, load_limits, parse_sweep, sweep
+from engine.day_candidates import LEFT_OUT
 from engine.publish import read_plan
 from engine.wiring import Workspace
 from insight.api import typed_users
@@ -135,6 +136,7 @@ class PlanQuestions:
             "refused": refused.select("task", "rule", "reason").to_dicts(),
             "prices": {use["name"]: use["price"] for use in plan["allocation"]["limits"]},
             "candidates": reasons,
+            "left_out": _left_out(folder, user),
             "held_out": self._held_out(folder, user),
         }
 
@@ -233,6 +235,15 @@ class PlanQuestions:
             return []
         meant = pl.scan_parquet(folder / "intended.parquet").filter(pl.col("user") == pl.lit(user)).collect()
         return meant.drop_nulls("why").select("task", "why").to_dicts()
+
+
+def _left_out(folder: Path, user: object) -> list[dict[str, Any]]:
+    """`{task, value, reason}` of what never came to the allocation, best first."""
+    if not (folder / LEFT_OUT).exists():
+        return []
+    rows = pl.scan_parquet(folder / LEFT_OUT).filter(pl.col("user") == pl.lit(user)).collect()
+    told = rows.select(pl.col("task").cast(pl.String), "value", pl.col("reason").cast(pl.String))
+    return told.sort(["value", "task"], descending=[True, False]).to_dicts()
 
 
 def _would_need(value: float, adjusted: float, chosen: bool, behind: float | None) -> str | None:

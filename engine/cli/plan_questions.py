@@ -58,6 +58,8 @@ def add_to(app: typer.Typer) -> None:
         for each in found["candidates"]:
             need = f"; it would need {each['would_need']}" if each["would_need"] else ""
             say(f"  {each['why']}{need}")
+        for each in found["left_out"]:
+            say(f"  {each['task']} (worth {each['value']:.2f}) was left out: {each['reason']}")
         for each in found["refused"]:
             say(f"  {each['task']} was refused: {each['reason']}")
         for each in found["held_out"]:

@@ -146,6 +146,12 @@ def test_what_is_left_out_costs_no_more_than_is_told(known: Known, most: int) ->
     gone = fewer.pruning.left_out
     assert gone["count"].sum() == whole.candidates.frame.height - fewer.candidates.frame.height
     assert set(gone["reason"]) <= set(fewer.candidates.pruned)
+    each = fewer.pruning.each
+    assert each is not None
+    both = pl.concat(
+        [each.select("user", pl.col("task").cast(pl.String)), fewer.candidates.frame.select("user", "task")]
+    )
+    assert_frame_equal(both.sort("user", "task"), whole.candidates.frame.select("user", "task"))
     # of the held-out stays what would have been meant for them
     assert fewer.candidates.withheld is not None
     assert whole.candidates.withheld is not None
