@@ -108,7 +108,7 @@ def publish(
         if day.intended is not None:
             day.intended.write_parquet(fresh / INTENDED)
         if day.pruning is not None:
-            day.pruning.left_out.write_parquet(fresh / "left_out.parquet")
+            day.pruning.write(fresh)
         if day.firings:
             dealt(day).write_parquet(fresh / DEALT)
         export_touches(day.touches.touches, fresh)
