@@ -132,7 +132,9 @@ def _single(ledger: Any, wishes: list[Reservation], rules: Any) -> tuple[float, 
 
 def _hammered(who: str, where: str, asked: int, seed: int) -> Line:
     kills, processes = (16, 4) if asked > 50_000 else (2, 2)
-    done = hammer(where, asked, most=max(2, asked // 200), kills=kills, seed=seed, processes=processes)
+    users = 400 if asked > 50_000 else 40
+    most = max(2, asked // (5 * users))  # one wish in five can be granted
+    done = hammer(where, asked, most=most, kills=kills, seed=seed, processes=processes, users=users)
     notes: dict[str, object] = {
         "asked": done.asked,
         "granted": done.granted,

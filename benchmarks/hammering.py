@@ -23,17 +23,18 @@ _ROOT = Path(__file__).parents[1]
 HOLD = 31 * 86_400 * 1_000_000
 AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
 PROCESSES, THREADS, USERS = 4, 16, 40
-#: every wish of every process and thread is for one of these users, at one instant
+#: every wish of every process and thread is for one of some users, at one instant
 WORKER = f"""
 import sys, threading
 from datetime import UTC, datetime
 from pathlib import Path
-from benchmarks.hammering import AT, USERS, opened
+from benchmarks.hammering import AT, opened
 from kernel.caps import Caps
 from kernel.contact import Cap
 from kernel.exposure import Reservation
 
-where, me, life, todo, most = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
+where, me, life = sys.argv[1:4]
+todo, most, users = map(int, sys.argv[4:])
 caps = Caps([Cap(name="one", at_most=most, within="7d")])
 with opened(where) as ledger:
     print("up", flush=True)
@@ -43,7 +44,7 @@ with opened(where) as ledger:
     def hammer(thread):
         for number in range(todo // {THREADS}):
             key = f"{{me}}-{{life}}-{{thread}}-{{number}}"
-            user = f"u{{(number * 7 + thread) % USERS}}"
+            user = f"u{{(number * 7 + thread) % users}}"
             no = ledger.reserve(Reservation(touch_id=key, user=user, channel="sms", at=AT), caps=caps)
             if no is None and number % 2:
                 ledger.confirm([key])
@@ -90,7 +91,15 @@ class Hammered:
     seconds: float = 0.0
 
 
-def hammer(where: str, asked: int, most: int, kills: int, seed: int, processes: int = PROCESSES) -> Hammered:
+def hammer(
+    where: str,
+    asked: int,
+    most: int,
+    kills: int,
+    seed: int,
+    processes: int = PROCESSES,
+    users: int = USERS,
+) -> Hammered:
     """About so many wishes by all processes; each process is killed some times and begun again."""
     chance, count = random.Random(seed), Hammered()  # noqa: S311  a benchmark's
     granted = list[str]()
@@ -99,7 +108,7 @@ def hammer(where: str, asked: int, most: int, kills: int, seed: int, processes: 
     for life in range(lives):
         last = life == lives - 1
         todo = max(THREADS, (asked - count.asked) // processes) if last else asked
-        began = [_worker(where, each, life, todo, most) for each in range(processes)]
+        began = [_worker(where, each, life, todo, most, users) for each in range(processes)]
         for each in began:
             assert each.stdout
             assert each.stdout.readline() == "up\n"
@@ -122,15 +131,15 @@ def hammer(where: str, asked: int, most: int, kills: int, seed: int, processes: 
         states = ledger.states(granted)
         count.lost = sum(state not in ("reserved", "confirmed") for state in states.values())
         month = timedelta(days=30)
-        held = ledger.held(users=[f"u{n}" for n in range(USERS)], since=AT - month, until=AT + month)
+        held = ledger.held(users=[f"u{n}" for n in range(users)], since=AT - month, until=AT + month)
         sizes = held.group_by("user").len()["len"]
         count.held = held.height
         count.over = sum(max(0, int(size) - most) for size in sizes)
     return count
 
 
-def _worker(where: str, me: int, life: int, todo: int, most: int) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", WORKER, where, str(me), str(life), str(todo), str(most)]
+def _worker(where: str, me: int, life: int, todo: int, most: int, users: int) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", WORKER, where, *map(str, (me, life, todo, most, users))]
     return subprocess.Popen(words, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
