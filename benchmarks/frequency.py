@@ -27,7 +27,7 @@ from benchmarks.frequency_world import (
     market,
 )
 from touchpoint.exposure_states import RECENCY
-from touchpoint.frequency_control import DRAWN_RATE, choose, first_then, follow
+from touchpoint.frequency_control import DRAWN_RATE, choose, drawn_share, first_then, follow
 from touchpoint.frequency_curves import CURIOUS, DRAWN, Curves, learn_curves, value_states
 from touchpoint.frequency_value import Values, evaluate, targets, tiring_states
 from touchpoint.hazard import Counts
@@ -133,10 +133,14 @@ class Learning(Steered):
     curious: Values | None = None
     outcomes: Counts = field(init=False)
     leaves: Counts = field(init=False)
+    #: part of the users whose touches are drawn, and each user's place; touches that each has had
+    share: float | None = None
+    place: Floats = field(init=False)
+    had: Ints = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.drawn = self.rng.random(self.size) < DRAWN_SHARE
+        self.place, self.had = self.rng.random(self.size), np.zeros(self.size, np.int64)
         self.target = self.rng.integers(WORTH.at_most + 1, size=self.size).astype(float)
         # one made-up user a thousand days at risk: how often things happen before anything was seen
         shape = (SEGMENTS, 2, WORTH.at_most + 1, RECENCY)
@@ -161,6 +165,9 @@ class Learning(Steered):
 
     def begin(self, day: int, people: People) -> None:
         self.curious = None
+        seen = float(self.had[self.drawn].sum())
+        self.share = drawn_share(DRAWN_SHARE, self.share, seen=seen, segments=SEGMENTS)
+        self.drawn = self.place < self.share
         super().begin(day, people)
         if self.ceiling == 0:
             self.curious = self.believed(CURIOUS)
@@ -176,6 +183,7 @@ class Learning(Steered):
         self.curves = learn_curves(names, self.outcomes, self.leaves, start=self.curves)
 
     def watch(self, day: int, people: People, touched: Truths, won: Truths, left: Truths) -> None:
+        self.had += touched
         self.count(people, touched, won, left)
         self.learn()
 
@@ -310,9 +318,9 @@ CASE = Case(
         f"{SEGMENTS} segments with planted curves (immune, sure to buy, concave, inverted U, easily "
         f"annoyed), {DAYS} days, {EACH:g} touches a user for everybody, ten seeds: users, moments and luck "
         "are the same for all contestants of a seed. Ours learns from its own exposures only, of which "
-        f"those of {DRAWN_SHARE:.0%} of the users are drawn; a user is touched when she looks in, or not, "
-        "and who looks in later is not known. The oracle decides in the same way, knows the planted curves "
-        "and draws nobody. Seconds are of the processor."
+        f"those of {DRAWN_SHARE:.0%} of the users are drawn at first, of fewer as more is known; a user is "
+        "touched when she looks in, or not, and who looks in later is not known. The oracle decides in the "
+        "same way, knows the planted curves and draws nobody. Seconds are of the processor."
     ),
     measure="conversions",
     sizes=(20_000, 200_000),

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,16 @@ from kernel.ids import fingerprint, frame_fingerprint
 from kernel.randomness import derive_seed
 from planner.api import Steered
 from storage.lake import folder, write_json
-from touchpoint.api import Decided, Frequency, Seen, decide, derive_states, learn_from, price_now
+from touchpoint.api import (
+    Decided,
+    Frequency,
+    Seen,
+    decide,
+    derive_states,
+    drawn_share,
+    learn_from,
+    price_now,
+)
 
 #: days that one draw from what is believed stands
 _TERM = 7
@@ -47,7 +56,9 @@ def fit(workspace: Workspace, definition: Frequency, day: date, cells: pl.DataFr
     """Learned from what was known when the day began, and decided for it; written to its folder. Again, from
     the same events, it is the same. Raises BadInput where there is nothing to learn from."""
     as_of = start_of_day(day, workspace.settings.zone)
-    told = read_told(workspace, definition, as_of, _cells(workspace, day) if cells is None else cells)
+    before = _before(workspace, definition, day)
+    cells = _cells(workspace, day) if cells is None else cells
+    told = read_told(workspace, definition, as_of, cells, before.share)
     worth = definition.worth
     seen = derive_states(
         users=told.users,
@@ -64,10 +75,10 @@ def fit(workspace: Workspace, definition: Frequency, day: date, cells: pl.DataFr
     number = (day - _EPOCH).days
     seed = derive_seed(workspace.settings.seed, "frequency", definition.name, number // _TERM)
     decided = decide(
-        definition, seen, curves, before=_price_before(workspace, definition, day), day=number,
+        definition, seen, curves, before=before.prices, day=number,
         rng=np.random.default_rng(seed),
     )  # fmt: skip
-    summary = _summary(definition, day, seen, decided)
+    summary = _summary(definition, day, seen, decided, before.share)
     found = Fitted(definition=definition, seen=seen, decided=decided, summary=summary)
     with folder(_folder(workspace, definition.name, day)) as fresh:
         decided.curves.table().write_parquet(fresh / _CURVES)
@@ -99,9 +110,10 @@ def frequency_inputs(workspace: Workspace, day: date) -> list[str]:
     found = []
     for definition in workspace.definitions().of(Frequency):
         by_cells = definition.model_copy(update={"segments": None})  # cells follow from other inputs
-        told = read_told(workspace, by_cells, as_of, None)
+        before = _before(workspace, definition, day)
+        told = read_told(workspace, by_cells, as_of, None, before.share)
         frames = [frame_fingerprint(each) for each in (told.users, *_marks(told))]
-        found.append(fingerprint([*frames, _price_before(workspace, definition, day)]))
+        found.append(fingerprint([*frames, before.prices]))
     return found
 
 
@@ -167,7 +179,7 @@ def _now(workspace: Workspace, definition: Frequency, summary: dict[str, Any]) -
     return {"spent_today": spent, "price_now": price if np.isfinite(price) else None}
 
 
-def _summary(definition: Frequency, day: date, seen: Seen, decided: Decided) -> dict[str, Any]:
+def _summary(definition: Frequency, day: date, seen: Seen, decided: Decided, share: float) -> dict[str, Any]:
     users = decided.users
     standing = users.group_by("segment").agg(
         pl.len().alias("users"),
@@ -182,6 +194,9 @@ def _summary(definition: Frequency, day: date, seen: Seen, decided: Decided) -> 
         "budget": definition.touches(users.height),
         "touched": int(users["touched"].sum()),
         "drawn": int(users["drawn"].sum()),
+        "declared_share": definition.randomised,
+        "drawn_share": share,
+        "drawn_exposures": float(seen.outcomes.at_risk[:, 1, 1:, 0].sum()),
         "price": decided.chosen.ceiling,
         "floor_price": decided.chosen.floor,
         "looks_ahead_at": decided.price,
@@ -196,17 +211,27 @@ def _summary(definition: Frequency, day: date, seen: Seen, decided: Decided) -> 
     }
 
 
-def _price_before(workspace: Workspace, definition: Frequency, day: date) -> tuple[float, float] | None:
-    """The price that was looked ahead with on the last day before, and what the best touch not made would
-    have added then."""
-    newest = _newest(workspace, definition.name, day)
+class _Before(NamedTuple):
+    """What a day takes over from the last one that was fitted."""
+
+    #: looked ahead with then, and what the best touch not made would have added; None: there was none
+    prices: tuple[float, float] | None
+    #: of the users, whose number of touches is drawn now
+    share: float
+
+
+def _before(workspace: Workspace, definition: Frequency, day: date) -> _Before:
+    newest, declared = _newest(workspace, definition.name, day), definition.randomised
     if newest is None:
-        return None
+        return _Before(None, declared)
     try:
         raw = json.loads((newest / _SUMMARY).read_text(encoding="utf-8"))
-        return float(raw["looks_ahead_at"]), float(raw["price"])
+        prices = float(raw["looks_ahead_at"]), float(raw["price"])
+        share = raw["drawn_share"] if raw.get("declared_share") == declared else None
+        seen, segments = float(raw.get("drawn_exposures", 0.0)), len(raw["segments"])
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"cannot be read: {error}", where=str(newest / _SUMMARY), field="price") from None
+    return _Before(prices, drawn_share(declared, share, seen=seen, segments=segments))
 
 
 def _newest(workspace: Workspace, name: str, before: date | None) -> Path | None:

@@ -33,9 +33,10 @@ class Told:
 
 
 def read_told(
-    workspace: Workspace, definition: Frequency, as_of: datetime, cells: pl.DataFrame | None
+    workspace: Workspace, definition: Frequency, as_of: datetime, cells: pl.DataFrame | None, share: float
 ) -> Told:
-    """As of an instant. `cells`: user, cell, stage, cluster, tier; where segments come from them.
+    """As of an instant. `cells`: user, cell, stage, cluster, tier; where segments come from them. `share`: of
+    the users, whose number of touches is drawn.
 
     Raises BadInput for a name that the catalog or the definitions do not know, or segments of cells where
     no plan has laid any.
@@ -43,7 +44,7 @@ def read_told(
     since = as_of - timedelta(days=definition.days("history"))
     users = _audience(workspace, definition, as_of)
     users = _segmented(workspace, definition, users, cells)
-    drawn = [is_drawn(user, definition.name, definition.randomised) for user in users["user"]]
+    drawn = [is_drawn(user, definition.name, share) for user in users["user"]]
     users = users.with_columns(pl.Series("randomised", drawn, dtype=pl.Boolean))
     kind = users.schema["user"]
     return Told(

@@ -23,7 +23,7 @@ from touchpoint.dispatch_rules import Rules, Situation, Verdict
 from touchpoint.export import export_touches
 from touchpoint.exposure_states import Seen, derive_states
 from touchpoint.frequency import EVERYBODY, UNKNOWN, Frequency, check_frequencies
-from touchpoint.frequency_control import is_drawn
+from touchpoint.frequency_control import drawn_share, is_drawn
 from touchpoint.frequency_curves import learn_from
 from touchpoint.frequency_day import Decided, decide
 from touchpoint.inputs import check_caps
@@ -78,6 +78,7 @@ __all__ = [
     "decide",
     "delta",
     "derive_states",
+    "drawn_share",
     "export_touches",
     "is_drawn",
     "keys_of",
