@@ -137,9 +137,10 @@ def _decide(
         found = derive_candidates(
             composed.tasks, resources, audiences, known, blocked, daily, withheld, steered=scores.steered(day)
         )
-        limits = day_limits(daily, resources, found.frame, _binding(rule_limits(firings), found.frame))
         given = given_on(workspace, day, plan=True, without=run.run)
-        frame, limits = rest_of_day(found.frame, limits, given)
+        frame, left = rest_of_day(found.frame, day_limits(daily, resources, found.frame), given)
+        own = _binding(rule_limits(firings), frame)  # of one firing each, whatever others have used
+        limits = Limits(per_user=left.per_user, limits=(*left.limits, *own))
     work = partial(_Work, composed=composed, audiences=audiences, candidates=frame, limits=limits)
     if frame.is_empty():
         return work(allocation=None, touches=None)
