@@ -1,12 +1,13 @@
 """A leaderboard of millions, kept in order: an update moves a stretch of two arrays, a rank is a search.
 
-At a million participants an update moves at most 16 MB, a millisecond or two; the alternative, a tree,
-allocates for each participant and takes longer to build than sorting does.
+At a million participants an update moves at most 12 MB where they lie, a millisecond or two; the alternative,
+a tree, allocates for each participant and takes longer to build than sorting does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from ctypes import memmove
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ class Leaderboard:
         self._sign = -1.0 if order == "most" else 1.0
         #: signed values ascending, and the number of who has each; the first `_count` are in use
         self._values: NDArray[np.float64] = np.empty(16)
-        self._who: NDArray[np.int64] = np.empty(16, np.int64)
+        self._who: NDArray[np.int32] = np.empty(16, np.int32)
         self._count = 0
         self._numbers: dict[str, int] = {}
         self._users: list[str] = []
@@ -47,7 +48,7 @@ class Leaderboard:
         self._numbers = {user: number for number, user in enumerate(self._users)}
         signed = self._sign * np.fromiter(values, np.float64, len(self._users))
         order = np.argsort(signed, kind="stable")
-        self._values, self._who, self._count = signed[order], order.astype(np.int64), len(order)
+        self._values, self._who, self._count = signed[order], order.astype(np.int32), len(order)
         self._now = dict(enumerate(signed.tolist()))
 
     def put(self, user: str, value: float) -> None:
@@ -74,8 +75,7 @@ class Leaderboard:
         if number is None:
             return
         place = self._place(number)
-        for kept in (self._values, self._who):
-            kept[place : self._count - 1] = kept[place + 1 : self._count]
+        self._shift(place + 1, self._count, by=-1)
         self._count -= 1
         del self._now[number]
 
@@ -124,13 +124,18 @@ class Leaderboard:
         """The place of a signed value when that at `old` goes; all between has made room."""
         before = int(np.searchsorted(self._values[:old], signed, "right"))
         if before < old:
-            for kept in (self._values, self._who):
-                kept[before + 1 : old + 1] = kept[before:old].copy()
+            self._shift(before, old, by=1)
             return before
         after = old + int(np.searchsorted(self._values[old + 1 : self._count], signed, "right"))
-        for kept in (self._values, self._who):
-            kept[old:after] = kept[old + 1 : after + 1].copy()
+        self._shift(old + 1, after + 1, by=-1)
         return after
+
+    def _shift(self, start: int, stop: int, *, by: int) -> None:
+        """Without the copy that an assignment between overlapping slices makes first: half the time, and no
+        fresh pages, which are what the slowest updates waited for."""
+        for kept in (self._values, self._who):
+            first, size = kept.ctypes.data, kept.itemsize
+            memmove(first + (start + by) * size, first + start * size, (stop - start) * size)
 
     def _grow(self) -> None:
         size = max(16, 2 * self._count)
