@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import JSON, Column, Date, Engine, Integer, String, Table, UniqueConstraint, select
 from sqlalchemy.types import DateTime
 
-from storage.database import transaction
+from storage.database import reading, writing
 from storage.tables import metadata
 
 plans = Table(
@@ -25,6 +25,7 @@ plans = Table(
     Column("totals", JSON, nullable=False),
     UniqueConstraint("date", "inputs"),
 )
+_WHAT = "the register of plans"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ class PlanEntry:
 
 
 class PlanRegister:
-    """Plans made. A plan is registered after its files are in place, so an entry is always whole."""
+    """Plans made. A plan is registered after its files are in place, so an entry is always whole. Every
+    method raises Unavailable when the database does not answer."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -49,19 +51,19 @@ class PlanRegister:
         query = select(plans).where(plans.c.date == day)
         if inputs is not None:
             query = query.where(plans.c.inputs == inputs)
-        with self._engine.connect() as connection:
+        with reading(self._engine, _WHAT) as connection:
             row = connection.execute(query.order_by(plans.c.version.desc()).limit(1)).first()
         return None if row is None else _entry(row)
 
     def folders(self) -> list[str]:
         """Where the files of all plans lie, each folder once."""
-        with self._engine.connect() as connection:
+        with reading(self._engine, _WHAT) as connection:
             return sorted(set(connection.execute(select(plans.c.folder)).scalars()))
 
     def newest_of_each_day(self) -> list[PlanEntry]:
         """The newest version of every date, earliest first."""
         query = select(plans).order_by(plans.c.date, plans.c.version)
-        with self._engine.connect() as connection:
+        with reading(self._engine, _WHAT) as connection:
             return list({row.date: _entry(row) for row in connection.execute(query)}.values())
 
     def newest(self, before: date | None = None) -> PlanEntry | None:
@@ -69,25 +71,25 @@ class PlanRegister:
         query = select(plans).order_by(plans.c.date.desc(), plans.c.version.desc()).limit(1)
         if before is not None:
             query = query.where(plans.c.date < before)
-        with self._engine.connect() as connection:
+        with reading(self._engine, _WHAT) as connection:
             row = connection.execute(query).first()
         return None if row is None else _entry(row)
 
     def moved(self, day: date, version: int, folder: str) -> None:
         """The files of an earlier version lie somewhere else now."""
         mine = (plans.c.date == day) & (plans.c.version == version)
-        with transaction(self._engine) as connection:
+        with writing(self._engine, _WHAT) as connection:
             connection.execute(plans.update().where(mine).values(folder=folder))
 
     def version(self, day: date, version: int) -> PlanEntry | None:
         mine = (plans.c.date == day) & (plans.c.version == version)
-        with self._engine.connect() as connection:
+        with reading(self._engine, _WHAT) as connection:
             row = connection.execute(select(plans).where(mine)).first()
         return None if row is None else _entry(row)
 
     def add(self, day: date, inputs: str, folder: str, totals: dict[str, Any], at: datetime) -> PlanEntry:
         """Registers the plan; the same date and inputs again change nothing but the folder."""
-        with transaction(self._engine) as connection:
+        with writing(self._engine, _WHAT, lock="plans") as connection:
             mine = (plans.c.date == day) & (plans.c.inputs == inputs)
             if connection.execute(select(plans.c.version).where(mine)).first() is not None:
                 connection.execute(plans.update().where(mine).values(folder=folder, totals=totals))
