@@ -48,6 +48,8 @@ class Told:
     features: Values
     #: what the model predicts; None of a set, and of a model that scores offers
     score: float | None = None
+    #: of money and days: where the outcome will be, nine times in ten
+    interval: tuple[float, float] | None = None
 
     def as_json(self) -> dict[str, Any]:
         said = {name: value for name, value in vars(self).items() if name != "user"}
@@ -86,12 +88,16 @@ def model_now(space: Workspace, name: str, user_id: str, at: datetime) -> Told:
         more, theirs = _declared(space, declared, user, at)
         found |= {of_entity(declared, column): value for column, value in theirs.items()}
         lines |= more
-    score = None
+    score, interval = None, None
     if predictor.recipe.predicts != "response":
         frame = pl.DataFrame({"user": [user], **{column: [found[column]] for column in found}})
         score = float(score_frame(predictor, frame if bought else frame.clear(), frame, name)[name][0])
-    return Told(user=user, as_of=at, name=name, version=version.version, lines=_known(lines, at),
-                features=found, score=score)  # fmt: skip
+        if bought and predictor.band is not None:
+            low, high = predictor.interval(frame)
+            interval = float(low[0]), float(high[0])
+    known = _known(lines, at)
+    return Told(user=user, as_of=at, name=name, version=version.version, lines=known,
+                features=found, score=score, interval=interval)  # fmt: skip
 
 
 def _user(space: Workspace, user_id: str) -> User:

@@ -20,6 +20,7 @@ _TOLD = {
     "lines": 118,
     "features": {"recency_days": 3.25, "purchases_28d": 1.5, "gap_spread_days": None},
     "score": 0.0712,
+    "interval": None,
 }
 
 

@@ -7,11 +7,14 @@ import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import numpy as np
 import polars as pl
 import pytest
 from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from engine.cli.main import app
@@ -192,6 +195,9 @@ def test_the_route_tells_what_the_batch_has_and_the_plan_scores(space: Workspace
             assert scores is not None
             assert set(found["features"]) == set(batch.columns) - {"user"}
             assert found["score"] == pytest.approx(scores[user], rel=1e-9)
+            assert predictor is not None
+            ends = [float(end[0]) for end in predictor.interval(batch.filter(user=user))]
+            assert found["interval"] == pytest.approx(ends, rel=1e-9)
     nobody = ask(space, f"/v1/users/777/features?{path}&at={at}").json()
     assert (nobody["lines"], nobody["score"]) == (0, None if path == "set=settled" else 0.0)
 
@@ -215,6 +221,19 @@ def test_the_route_refuses_in_one_sentence(space: Workspace, path: str, status: 
     told = ask(space, f"/v1/users/{path}")
     assert (told.status_code, told.headers["content-type"]) == (status, "application/problem+json")
     assert said in told.json()["detail"]
+
+
+@given(user=st.text(max_size=12), at=st.one_of(st.none(), st.text(max_size=12)), rest=st.text(max_size=12))
+@settings(max_examples=40, deadline=None, derandomize=True, database=None,
+          suppress_health_check=list(HealthCheck))  # fmt: skip
+def test_whatever_is_asked_is_answered_without_a_5xx(
+    space: Workspace, user: str, at: str | None, rest: str
+) -> None:
+    told = {"set": "settled"} | ({} if at is None else {"at": at})
+    for asked in (told, {"set": rest}, {"model": rest}):
+        query = urlencode(asked, errors="replace")
+        answer = ask(space, f"/v1/users/{quote(user, safe='', errors='replace')}/features?{query}")
+        assert answer.status_code < 500, (user, asked, answer.text)
 
 
 def test_the_check_names_what_knows_the_future(space: Workspace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -67,7 +68,7 @@ def space(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
             if rng.random() < keen[each] * (2.0 if offer >= CHANGED else 1.0):
                 answered.append((each, at + timedelta(days=float(rng.uniform(0.1, 12))), offer))
     for name, rows in (("offers", sent), ("redeemed", answered)):
-        kinds = {"user_id": pl.Int64, "at": pl.Datetime("us", "UTC"), "offer": pl.Int64}
+        kinds: dict[str, Any] = {"user_id": pl.Int64, "at": pl.Datetime("us", "UTC"), "offer": pl.Int64}
         pl.DataFrame(rows, schema=kinds, orient="row").write_parquet(root / "data" / f"{name}.parquet")
     made = open_workspace(root)
     told = {"kind": "model", **RECIPE.model_dump(mode="json", exclude_defaults=True)}
