@@ -25,7 +25,7 @@ DAYS = 364
 #: events a user, on average; the rest of a hundred are responses
 VISITS, ORDERS, OFFERS = 60, 26, 12
 #: campaigns of the past, each to a part of the users
-CAMPAIGNS = 24
+CAMPAIGNS = 16
 #: users of a file
 PART = 100_000
 _BEGIN = np.datetime64("2025-03-03T00:00:00", "us")
@@ -208,7 +208,7 @@ def definitions(users: int) -> list[dict[str, object]]:
             "name": "daily",
             "per_user": {"max_tasks": 2, "max_by": {"channel": dict.fromkeys(ways, 1)}},
             "limits": [
-                {"name": "money", "sum": "cost", "at_most": 0.06 * users},
+                {"name": "money", "sum": "cost", "at_most": 0.05 * users},
                 {"name": "coupons", "sum": "cost", "where": {"benefit": "big_book"}, "at_most": 0.01 * users},
                 {"name": "retain_volume", "where": {"goal": "retain"}, "at_least": users // 200},
             ],
