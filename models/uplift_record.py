@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from kernel.learning import Interval
 from models.tracking_record import Record, flat
 from models.uplift_evidence import MODEL, RESPONSE, UpliftEvidence
+from models.uplift_recipe import UpliftRecipe
 from models.uplift_training import TrainedUplift
 
 _GREEN, _GOLD, _GREY = "#0b6e4f", "#c9a227", "#888888"
@@ -51,7 +52,7 @@ def parameters(trained: TrainedUplift) -> dict[str, Any]:
     return {
         "predicts": "uplift",
         "goal": recipe.goal,
-        "learned_from": f"experiment {recipe.experiment}" if recipe.experiment else "past plans",
+        "learned_from": _source(recipe),
         "outcome": recipe.outcome,
         "within": f"{trained.sample.within.days}d",
         "history": " ".join(recipe.history),
@@ -66,6 +67,12 @@ def parameters(trained: TrainedUplift) -> dict[str, Any]:
         "baseline": RESPONSE,
         "trusted": model.trusted,
     }
+
+
+def _source(recipe: UpliftRecipe) -> str:
+    if recipe.exploration is not None:
+        return f"exploration {recipe.exploration}"
+    return f"experiment {recipe.experiment}" if recipe.experiment is not None else "past plans"
 
 
 def figures(trained: TrainedUplift) -> dict[str, Interval]:

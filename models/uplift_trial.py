@@ -82,8 +82,12 @@ def as_trial(
         raise BadInput("has no treated users", field="treatment", value=control)
     if outcome.min() == outcome.max():
         raise BadInput("is the same for every user: nothing to learn", field="y", value=float(outcome[0]))
+    x = features(users, tuple(users.columns))
+    for column, name in enumerate(users.columns):
+        if np.isnan(x[:, column]).all():
+            raise BadInput("is missing for every user", field=name)
     return Trial(
-        x=features(users, tuple(users.columns)),
+        x=x,
         names=tuple(users.columns),
         arm=arm.astype(np.int64),
         treatments=arms[1:],
@@ -95,7 +99,8 @@ def as_trial(
 
 
 def features(users: pl.DataFrame, names: tuple[str, ...]) -> Floats:
-    """Users × features. Raises BadInput for text, infinite numbers, and a column that is all missing."""
+    """Users × features; those asked about may all miss one, as a single user may. Raises BadInput for text
+    and infinite numbers."""
     for name in names:
         if name in users.columns and not (
             users.schema[name].is_numeric() or users.schema[name] == pl.Boolean
@@ -105,8 +110,6 @@ def features(users: pl.DataFrame, names: tuple[str, ...]) -> Floats:
     if not names:
         raise BadInput("has no feature columns", field="X")
     for column, name in enumerate(names):
-        if len(x) and np.isnan(x[:, column]).all():
-            raise BadInput("is missing for every user", field=name)
         if np.isinf(x[:, column]).any():
             raise BadInput("is infinite for some users", field=name)
     return x

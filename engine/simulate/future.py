@@ -16,7 +16,6 @@ import polars as pl
 
 from engine.simulate.copying import PARQUET
 from engine.wiring import Workspace
-from insight.api import Catalog
 from kernel.clock import start_of_day
 from kernel.errors import BadInput
 from kernel.randomness import derive_seed
@@ -41,9 +40,11 @@ class Table:
     zone: str
 
     @classmethod
-    def read(cls, catalog: Catalog, source: str, table: str, user: str, at: str, id_: str | None) -> Table:
+    def read(cls, space: Workspace, source: str, table: str, user: str, at: str, id_: str | None) -> Table:
+        catalog = space.catalog
         route = catalog.sources[source]
-        folder = Path(catalog.file).parent / route.url.removeprefix(PARQUET)
+        here = (space.root / space.settings.catalog).parent
+        folder = here / route.url.removeprefix(PARQUET)
         path = folder / f"{table}.parquet"
         if not path.is_file():
             raise BadInput("is no single Parquet file", where=catalog.file, field="table", value=str(path))
@@ -102,10 +103,10 @@ class Future:
         plain files of rows with a time."""
         catalog = space.catalog
         route, entity = catalog.events[event], catalog.entity
-        orders = Table.read(catalog, route.source, route.table, route.user, route.time, route.id)
+        orders = Table.read(space, route.source, route.table, route.user, route.time, route.id)
         users = None
         if entity.since is not None and (entity.source, entity.table) != (route.source, route.table):
-            users = Table.read(catalog, entity.source, entity.table, entity.key, entity.since, None)
+            users = Table.read(space, entity.source, entity.table, entity.key, entity.since, None)
         end = start_of_day(first, space.settings.zone)
         begin = end - _LOOKS_BACK * _DAY
         id_ = pl.col(route.id) if route.id else pl.int_range(pl.len())

@@ -75,9 +75,11 @@ def rule_days(
         clock = Showing(start_of_day(begin, open_workspace(copy).settings.zone))
         space = open_workspace(copy, clock)
         apply_all(space, found, by="simulation")
+        goal = next(each for each in space.definitions().of(Goal) if each.name == rule.goal)
+        future = Future.of(space, goal.outcome, begin, seed)
         _learned(space, begin, progress)
         tried = try_rule(space, rule.name, begin, progress)
-        played = _play(space, clock, rule, begin, days, seed, progress)
+        played = _play(space, clock, rule, future, begin, days, progress)
         end = begin + timedelta(days=days) + parse_window(rule.within)
         read = read_rule(space, rule.name, end.isoformat()).as_json()
     return {
@@ -101,12 +103,17 @@ def _learned(space: Workspace, day: date, progress: Progress) -> None:
 
 
 def _play(
-    space: Workspace, clock: Showing, rule: Rule, begin: date, days: int, seed: int, progress: Progress
+    space: Workspace,
+    clock: Showing,
+    rule: Rule,
+    future: Future,
+    begin: date,
+    days: int,
+    progress: Progress,
 ) -> list[dict[str, Any]]:
     """The days one after the other, planned as long as the rule fires; then the last windows go by."""
     zone = space.settings.zone
     goals = {each.name: each for each in space.definitions().of(Goal)}
-    future = Future.of(space, goals[rule.goal].outcome, begin, seed)
     due: dict[date, list[Any]] = {}
     told = []
     rest = -(-parse_window(rule.within) // timedelta(days=1))
@@ -118,7 +125,7 @@ def _play(
             progress(f"{day}: planning")
             made = plan(space, day, None, lambda _: None)
             mine |= {key: value for key, value in _fired(made.folder, rule.name).items() if key != "variants"}
-            _answers(made.folder, goals, day, seed, due)
+            _answers(made.folder, goals, day, future.seed, due)
         else:
             progress(f"{day}: the last windows go by")
         mine |= future.live(day, due.pop(day, []))
