@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import partial
 
 import polars as pl
-from pyroaring import BitMap
 
 from conflict.api import allocate, verify
+from engine.blocked import not_today
 from engine.cells import Moved, earlier_cells, lay_out_cells, moved
 from engine.coupon_touches import with_codes
 from engine.day_candidates import Known, Pruning, propose
 from engine.definitions import Definitions
 from engine.effects import PlanEffects, train_effects, versions_used
+from engine.exploration import Explored, exploration_inputs, explore
 from engine.frequency import frequency_inputs, steering
 from engine.holdout import intentions, withheld_from
-from engine.identities import merges_of
 from engine.model_training import recipes_to_learn, segments_of
 from engine.people import entity_frames
 from engine.plan_models import score_everyone
 from engine.plan_offers import score_benefits
 from engine.plan_steps import Steps, height
-from engine.replan import Fixed, around, together, with_fixed
+from engine.population import population
 from engine.rule_given import less_given
+from engine.replan import Fixed, around, together, with_fixed
 from engine.rules import firings_on, rule_audiences, rule_inputs
-from engine.selection_published import Published
 from engine.wiring import Workspace
 from engine.world import (
     known_users,
@@ -35,7 +35,7 @@ from engine.world import (
     shopping_hours,
     zones_and_consent,
 )
-from insight.api import CellMap, Group, Population
+from insight.api import CellMap
 from kernel.choices import Allocation, DailyLimits, Limits, Status
 from kernel.contact import Cap, QuietHours
 from kernel.errors import BadInput, GrowthError, Infeasible
@@ -96,6 +96,8 @@ class Day:
     firings: tuple[Firing, ...] = ()
     #: what the plan did without, a sentence each
     warnings: tuple[str, ...] = ()
+    #: who is treated by chance today; None where no exploration is defined
+    explored: Explored | None = None
     #: what was left out of very many candidates; None where all were kept
     pruning: Pruning | None = None
 
@@ -132,6 +134,7 @@ def inputs_of(workspace: Workspace, day: date, data: str) -> str:
     if effects:
         everything.append(effects)
     everything += [*frequency_inputs(workspace, day), *rule_inputs(workspace, day)]
+    everything += exploration_inputs(workspace, day)
     # the first plan has none, and stays what it was
     return fingerprint([*everything, earlier.memory.as_json()] if earlier else everything)
 
@@ -153,6 +156,7 @@ class Derived:
     effects: PlanEffects | None
     firings: tuple[Firing, ...]
     warnings: tuple[str, ...]
+    explored: Explored | None = None
     pruning: Pruning | None = None
 
 
@@ -187,6 +191,13 @@ def derive_day(
 
     goals = resources.goals if alone is None else ()
     audiences = steps.do("groups", lambda: _audiences(workspace, goals, cells, as_of, fired), rows=height)
+    reached = audiences["user"]
+    # the ledger changes while it is planned: what it says counts once
+    blocked = steps.do("caps", lambda: not_today(workspace, resources, reached, day), rows=height)
+    explored = None if alone else explore(workspace, definitions, resources, audiences, blocked, day)
+    if explored is not None:
+        audiences = pl.concat([audiences.join(explored.apart, on="user", how="anti"), explored.audiences])
+        composed = Composed(tasks=(*composed.tasks, *explored.tasks), idle=composed.idle)
 
     offered = steps.do(
         "offers",
@@ -208,9 +219,12 @@ def derive_day(
         lambda: propose(
             composed.tasks,
             resources,
-            Known(audiences=audiences, scores=told, withheld=withheld, steered=tuple(steered)),
+            Known(
+                audiences=audiences, scores=told, blocked=blocked, withheld=withheld, steered=tuple(steered)
+            ),
             daily if alone is None else None,
             rule_limits(fired),
+            besides=None if explored is None else explored.worth,
             floors=daily,
             keep=(definitions.one(Planning) or Planning(name="planning")).candidates,
             seed=workspace.settings.seed,
@@ -239,6 +253,7 @@ def derive_day(
         effects=effects,
         firings=fired,
         warnings=(*scored.warnings, *offered.warnings),
+        explored=explored,
         pruning=proposed.pruning,
     )
 
@@ -277,26 +292,6 @@ def make_day(
         intended=intentions(candidates, limits, allocation),
         **{**vars(derived), "candidates": candidates},
     )
-
-
-def population(
-    workspace: Workspace, as_of: datetime, groups: Mapping[str, Group] | None = None
-) -> Population:
-    """The users as of an instant, with these groups (by default those in force), static ones as pinned."""
-    people = Population(
-        workspace.catalog,
-        as_of,
-        workspace.definitions().groups if groups is None else groups,
-        cache=workspace.leaves,
-        merges=merges_of(workspace),
-        dictionary=workspace.dictionary,
-    )
-    for name, group in people.groups.items():
-        pin = workspace.groups.pinned(name, group.fingerprint) if group.mode == "static" else None
-        if pin is not None:
-            people.pinned[name] = people.users(BitMap.deserialize(workspace.groups.members(pin)))
-    people.published = Published(workspace, people).members
-    return people
 
 
 def _audiences(

@@ -20,6 +20,7 @@ from kernel.learning import ModelVersion
 from kernel.work import Goal, Task
 from models.api import (
     Experiment,
+    Exploration,
     History,
     UpliftModel,
     UpliftRecipe,
@@ -135,6 +136,7 @@ def plan_effects(
     if not recipes:
         return None
     experiments = {each.name: each for each in definitions.of(Experiment)}
+    drawing = {each.name: each for each in definitions.of(Exploration)}
     people = audiences.select("user").unique(maintain_order=True).sort("user")
     parts, valued, warnings = [_nothing(people)], {}, list[str]()
     for task in tasks:
@@ -148,7 +150,7 @@ def plan_effects(
             (task.benefit, task.touchpoint)
             for task in tasks
             if task.goal == recipe.goal
-            and task.benefit in treated_by(recipe, experiments)
+            and task.benefit in treated_by(recipe, experiments, drawing)
             and (recipe.touchpoints is None or task.touchpoint in recipe.touchpoints)
         }
         if not ways:

@@ -17,6 +17,7 @@ from conflict.api import write_allocation
 from engine.cells import MEMORY, remembered
 from engine.day import Day
 from engine.day_candidates import pruning_told
+from engine.exploration import FILE as EXPLORED
 from engine.holdout import INTENDED, told
 from engine.report.data import report_data
 from engine.report.render import render_report
@@ -48,9 +49,7 @@ def standing_plan(workspace: Workspace, day: date) -> Standing | None:
     file = Path(entry.folder) / "plan.json"
     told = read_plan(Path(entry.folder)) if file.exists() else {}
     asked = told.get("asked", entry.inputs) if told.get("inputs") == entry.inputs else entry.inputs
-    return Standing(
-        version=entry.version, inputs=entry.inputs, asked=asked, replanned="replanned" in told
-    )
+    return Standing(version=entry.version, inputs=entry.inputs, asked=asked, replanned="replanned" in told)
 
 
 def make_way(workspace: Workspace, day: date, target: Path, version: int) -> None:
@@ -109,6 +108,8 @@ def publish(
             day.intended.write_parquet(fresh / INTENDED)
         if day.pruning is not None:
             day.pruning.write(fresh)
+        if day.explored is not None:
+            day.explored.drawn.write_parquet(fresh / EXPLORED)
         if day.firings:
             dealt(day).write_parquet(fresh / DEALT)
         export_touches(day.touches.touches, fresh)
@@ -144,6 +145,9 @@ def plan_json(
     if day.pruning is not None:
         tasks_, rows = day.composed.tasks, day.candidates.frame
         measured["pruning"] = pruning_told(day.pruning, tasks_, rows, day.allocation)
+    if day.explored is not None:
+        drawn = day.explored.drawn
+        measured["explored"] = {"drawn": drawn.height, "given": drawn["benefit"].count()}
     if day.firings:
         measured["rules"] = ran(day)
     return {
