@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from kernel.choices import Limit, Limits, PerUser
-from planner.limits import slice_of
+from planner.limits import present, slice_of
 
 
 def rest_of_day(candidates: pl.DataFrame, limits: Limits, given: pl.DataFrame) -> tuple[pl.DataFrame, Limits]:
@@ -14,7 +14,8 @@ def rest_of_day(candidates: pl.DataFrame, limits: Limits, given: pl.DataFrame) -
     `given` has the columns of candidates. A ceiling is lowered by what is used of it, to no less than
     nothing, and a floor by what is done of it. A task is given to a user once. Who has something already
     keeps as many of the most valuable candidates as the rules for every user leave room for: fewer than an
-    allocation over the whole day might find, and never more than the rules allow.
+    allocation over the whole day might find, and never more than the rules allow. Limits and rules about
+    none of the candidates that are left go. Raises BadInput for a floor that nobody is left for.
     """
     if given.is_empty():
         return candidates, limits
@@ -27,7 +28,8 @@ def rest_of_day(candidates: pl.DataFrame, limits: Limits, given: pl.DataFrame) -
             rows = _roomy(rows, given, pl.col(column).cast(pl.String) == label, most)
     rows = _roomy(rows, given, pl.lit(value=True), limits.per_user.max_tasks)
     kept = candidates[rows["_row"].sort()]
-    return kept, limits.model_copy(update={"limits": tuple(_left(each, given) for each in limits.limits)})
+    left = limits.model_copy(update={"limits": tuple(_left(each, given) for each in limits.limits)})
+    return kept, present(left, kept)
 
 
 def _key() -> pl.Expr:

@@ -30,16 +30,21 @@ name: {name}
 goal: grow
 group: everyone
 touchpoint: {touchpoint}
-benefit: coupon
+benefit: {benefit}
 cron: "0 10 * * *"
 fires: by_itself
 ---
 '''
-WAYS = (("first", "note"), ("second", "letter"))
+WAYS = (("first", "note", "greeting"), ("second", "letter", "coupon"))
 LIMITS = '''
 kind: limits
 name: daily
 limits: [{name: money, sum: cost, at_most: 40}]
+---
+kind: coupon_pool
+name: spring
+size: 70
+prefix: S-
 '''
 
 def prepare():
@@ -47,7 +52,7 @@ def prepare():
     from engine.usecases import apply
     space = lay_out(root, 80)
     plan(space, DAY, None, lambda _: None)
-    rules = [RULE.format(name=name, touchpoint=point) for name, point in WAYS]
+    rules = [RULE.format(name=name, touchpoint=point, benefit=what) for name, point, what in WAYS]
     (root / "more.yaml").write_text("".join(rules) + LIMITS)
     apply(space, root / "more.yaml", by="tests")
     space.rule_firings.start_clock(AT - timedelta(minutes=1))
@@ -109,4 +114,6 @@ def test_killed_and_begun_again_it_fires_once(tmp_path: Path) -> None:
     assert [each[0] for each in right["firings"]] == ["first", "second"]
     assert len(right["touches"]) > 5
     assert sorted(each[3] for each in right["touches"]) == right["held"]
+    assert {run for _, run, _ in right["coupons"]} == {"plan/2026-03-02"}
+    assert sum(count for *_, count in right["coupons"]) > 40
     assert found["wrong"] == []
