@@ -16,11 +16,11 @@ _ROOT = Path(__file__).parents[1]
 USERS = 60
 
 
-def killed(kills: int, seed: int, seconds: float, *, keep: bool = True) -> dict[str, Any]:
+def killed(kills: int, anew: int, seed: int, seconds: float) -> dict[str, Any]:
     """See `benchmarks.plan_killing`, in a process of its own: children of one that has threads may hang."""
     with tempfile.TemporaryDirectory(prefix="growth-kills-") as folder:
-        words = [sys.executable, "-m", "benchmarks.plan_killing", folder, USERS, kills, seed, seconds]
-        asked = [*map(str, words), "keep" if keep else "anew"]
+        words = [sys.executable, "-m", "benchmarks.plan_killing", folder, USERS, kills, anew, seed, seconds]
+        asked = list(map(str, words))
         ran = subprocess.run(asked, cwd=_ROOT, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise RuntimeError(ran.stderr[-2000:])
@@ -29,29 +29,27 @@ def killed(kills: int, seed: int, seconds: float, *, keep: bool = True) -> dict[
 
 
 def run(size: int, seed: int, seconds: float) -> list[Line]:
-    """`size` kills, within ten times `seconds`; then a fifth of it, forgetting what was done."""
-    lines: list[Line] = []
-    for who, many, keep in (("ours", size, True), ("begun anew after each kill", max(size // 5, 1), False)):
-        found = killed(many, seed, 10 * seconds if keep else 2 * seconds, keep=keep)
-        plans = max(found["plans"], 1)
-        each = found["cpu"] / plans
+    """`size` kills within ten times `seconds`, a tenth as many of plans that forget what was done."""
+    found, lines = killed(size, max(size // 10, 1), seed, 10 * seconds), list[Line]()
+    each = {name: found[name]["cpu"] / max(found[name]["plans"], 1) for name in ("ours", "anew")}
+    for name, who in (("ours", "ours"), ("anew", "begun anew after each kill")):
+        told = found[name]
         notes: dict[str, object] = {
-            "kills": found["kills"],
-            "plans": found["plans"],
-            "different": found["different"],
-            "tries a plan": f"{found['tries'] / plans:.1f}",
-            "most tries": found["most_tries"],
-            "processor s a plan": f"{each:.2f}",
+            "kills": told["kills"],
+            "plans": told["plans"],
+            "different": told["different"],
+            "tries a plan": f"{told['tries'] / max(told['plans'], 1):.1f}",
+            "most tries": told["most_tries"],
+            "processor s a plan": f"{each[name]:.2f}",
             "uninterrupted": f"{found['whole']:.2f}",
         }
-        first = each if not lines else float(str(lines[0].notes["processor s a plan"]))
         lines.append(
             Line(
                 size=size,
                 who=who,
-                ratio=1.0 if not lines else None,
-                times=each / max(first, 1e-9) if lines else 1.0,
-                seconds=found["seconds"],
+                ratio=1.0 if name == "ours" else None,
+                times=1.0 if name == "ours" else each[name] / max(each["ours"], 1e-9),
+                seconds=told["seconds"],
                 notes=notes,
             )
         )

@@ -1,9 +1,10 @@
 """Plans that are killed at random instants and begun again, until each is out: a process of its own, which
 imports everything once and makes every try in a child.
 
-`python -m benchmarks.plan_killing FOLDER SIZE KILLS SEED SECONDS KEEP` prints one JSON object. The kernel
-ends a child when it has used a random part of the processor time that a whole plan takes: nothing of the
-program runs afterwards, as with kill -9, and how busy the machine is does not matter.
+`python -m benchmarks.plan_killing FOLDER SIZE KILLS ANEW SEED SECONDS` prints one JSON object: KILLS of
+plans as they are, ANEW of plans whose work is taken away after each; with KILLS 0 one plan is killed as each
+of its steps ends. The kernel ends a child when it has used a random part of the processor time of a whole
+plan: nothing of the program runs afterwards, as with kill -9, and how busy the machine is does not matter.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from sqlite3 import connect
 from typing import Any
@@ -32,12 +34,16 @@ _TALES = ("plan_runs", "alembic_version", "sqlite_sequence")
 _DRAWN = ("code", "mark", "salt")
 
 
-def one_plan(root: Path) -> None:
-    """A try, as `growth plan` makes it."""
+def one_plan(root: Path, dies_at: tuple[str, str] | None = None) -> None:
+    """A try, as `growth plan` makes it; kill -9 when a step is in a state."""
     from benchmarks.plan_world import DAY, open_at
     from engine.planning import plan_recorded
 
-    plan_recorded(open_at(root), DAY, None, lambda _: None, "command")
+    def watch(steps: list[dict[str, Any]]) -> None:
+        if (steps[-1]["step"], steps[-1]["state"]) == dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    plan_recorded(open_at(root), DAY, None, lambda _: None, "command", watch=watch)
 
 
 def outcome(root: Path) -> dict[str, Any]:
@@ -115,7 +121,7 @@ def fresh(template: Path, root: Path) -> None:
     subprocess.run(["cp", "-a", "--sparse=always", template, root], check=True)
 
 
-def main(folder: Path, size: int, kills: int, seed: int, seconds: float, keep: bool) -> dict[str, Any]:
+def main(folder: Path, size: int, kills: int, anew: int, seed: int, seconds: float) -> dict[str, Any]:
     for name in _MODULES:
         importlib.import_module(name)
     from benchmarks.plan_world import lay_out
@@ -128,9 +134,31 @@ def main(folder: Path, size: int, kills: int, seed: int, seconds: float, keep: b
     in_child(laid_out)
     root.rename(template)
     fresh(template, root)
-    _, _, whole = in_child(lambda: one_plan(root))
+    _, _, first = in_child(lambda: one_plan(root))  # the first also compiles and caches
     _, right, _ = in_child(lambda: outcome(root))
-    chance, begun, spent = random.Random(seed), time.perf_counter(), 0.0  # noqa: S311  no secret
+    if kills == 0:
+        return _at_each_step(template, root, right)
+    fresh(template, root)
+    _, _, whole = in_child(lambda: one_plan(root))
+    told = {"first": first, "whole": whole}
+    for name, most, share in (("ours", kills, 0.8), ("anew", anew, 0.2)):
+        chance = random.Random(seed)  # noqa: S311  no secret
+        told[name] = _killed(template, root, right, whole, most, share * seconds, chance, name == "ours")
+    return told
+
+
+def _killed(
+    template: Path,
+    root: Path,
+    right: dict[str, Any],
+    whole: float,
+    kills: int,
+    seconds: float,
+    chance: random.Random,
+    keep: bool,
+) -> dict[str, Any]:
+    """Plans that are out after any number of tries, until there were so many kills or the time is over."""
+    begun, spent = time.perf_counter(), 0.0
     told = {"kills": 0, "plans": 0, "different": 0, "tries": 0, "most_tries": 0}
     differs: set[str] = set()
     while told["kills"] < kills and time.perf_counter() - begun < seconds:
@@ -150,11 +178,26 @@ def main(folder: Path, size: int, kills: int, seed: int, seconds: float, keep: b
         wrong = {key for key in {*found, *right} if found.get(key) != right.get(key)}
         told["different"] += bool(wrong)
         differs |= wrong
-    took = time.perf_counter() - begun
-    return {**told, "differs": sorted(differs), "seconds": took, "whole": whole, "cpu": spent}
+    return {**told, "differs": sorted(differs), "seconds": time.perf_counter() - begun, "cpu": spent}
+
+
+def _at_each_step(template: Path, root: Path, right: dict[str, Any]) -> dict[str, Any]:
+    from benchmarks.plan_world import DAY, open_at
+
+    _, (run,), _ = in_child(lambda: open_at(root).plan_runs.newest(DAY))
+    fresh(template, root)
+    died: list[list[str]] = []
+    for step in [each["step"] for each in run["steps"]]:
+        for state in ("done",) if step != "publication" else ("running", "done"):
+            if not in_child(partial(one_plan, root, (step, state)))[0]:
+                died.append([step, state])
+    in_child(lambda: one_plan(root))
+    _, found, _ = in_child(lambda: outcome(root))
+    _, runs, _ = in_child(lambda: open_at(root).plan_runs.newest(DAY))
+    wrong = sorted(key for key in {*found, *right} if found.get(key) != right.get(key))
+    return {"steps": run["steps"], "died": died, "differs": wrong, "runs": runs}
 
 
 if __name__ == "__main__":
-    where, users, most, number, longest, kept = sys.argv[1:7]
-    found = main(Path(where), int(users), int(most), int(number), float(longest), kept == "keep")
-    print(json.dumps(found))
+    where, users, most, others, number, longest = sys.argv[1:7]
+    print(json.dumps(main(Path(where), int(users), int(most), int(others), int(number), float(longest))))

@@ -19,6 +19,8 @@ from kernel.delivery import TouchState
 from kernel.errors import BadInput, GrowthError, NotFound, Stale
 from planner.api import rest_of_day
 
+#: a label of a limit's slice, or several
+Labels = str | int | float | bool | tuple[str | int | float | bool, ...]
 #: what a candidate may be told apart by in `--only`
 LABELS = ("task", "goal", "audience", "benefit", "touchpoint", "channel")
 _OUT = (TouchState.LEASED, TouchState.HANDING, TouchState.ACCEPTED, TouchState.IN_DOUBT)
@@ -142,16 +144,54 @@ def around(candidates: pl.DataFrame, limits: Limits, fixed: Fixed) -> tuple[pl.D
         rest = rest.filter(pl.col(fixed.only[0]) == fixed.only[1])
     if limits.per_user.min_tasks:
         rest = rest.join(fixed.assignments, on="user", how="anti", maintain_order="left")
-    return rest_of_day(rest, limits, fixed.assignments)
+    rest, left = rest_of_day(rest, limits, fixed.assignments)
+    return rest, about(left, rest)
+
+
+def about(limits: Limits, rows: pl.DataFrame) -> Limits:
+    """The same for candidates of which many are gone: the allocator takes a label that nobody has for a slip
+    of the pen, and here it is not."""
+    if rows.is_empty():
+        return limits
+    labels = {each: set(rows[each].cast(pl.String)) for limit in limits.limits for each in limit.where}
+    kept = [
+        limit.model_copy(
+            update={"where": {each: _known(of, labels[each]) for each, of in limit.where.items()}}
+        )
+        for limit in limits.limits
+        if not _slice(limit, rows).is_empty()
+    ]
+    rules = limits.per_user
+    most = {
+        column: {label: number for label, number in of.items() if label in set(rows[column].cast(pl.String))}
+        for column, of in rules.max_by.items()
+    }
+    tasks = set(rows["task"].cast(pl.String))
+    apart = [tuple(each for each in group if str(each) in tasks) for group in rules.never_together]
+    rules = rules.model_copy(
+        update={
+            "max_by": {column: of for column, of in most.items() if of},
+            "never_together": tuple(group for group in apart if len(group) > 1),
+        }
+    )
+    return limits.model_copy(update={"limits": tuple(kept), "per_user": rules})
+
+
+def _known(label: Labels, known: set[str]) -> Labels:
+    return tuple(each for each in label if str(each) in known) if isinstance(label, tuple) else label
 
 
 def used_of(limit: Limit, rows: pl.DataFrame) -> float:
     """What these rows use of a limit."""
-    chosen = rows
+    chosen = _slice(limit, rows)
+    return float(chosen.height) if limit.sum is None else math.fsum(chosen[limit.sum])
+
+
+def _slice(limit: Limit, rows: pl.DataFrame) -> pl.DataFrame:
     for column, label in limit.where.items():
         labels = [str(each) for each in (label if isinstance(label, tuple) else (label,))]
-        chosen = chosen.filter(pl.col(column).cast(pl.String).is_in(labels))
-    return float(chosen.height) if limit.sum is None else math.fsum(chosen[limit.sum])
+        rows = rows.filter(pl.col(column).cast(pl.String).is_in(labels))
+    return rows
 
 
 def with_fixed(candidates: pl.DataFrame, fixed: Fixed) -> pl.DataFrame:
