@@ -28,7 +28,7 @@ from benchmarks.frequency_world import (
 )
 from touchpoint.exposure_states import RECENCY
 from touchpoint.frequency_control import DRAWN_RATE, choose, drawn_share, first_then, follow
-from touchpoint.frequency_curves import CURIOUS, DRAWN, Curves, learn_curves, value_states
+from touchpoint.frequency_curves import CURIOUS, DRAWN, SETTLES, Curves, learn_curves, value_states
 from touchpoint.frequency_value import Values, evaluate, targets, tiring_states
 from touchpoint.hazard import Counts
 from touchpoint.pacing import price_now
@@ -160,7 +160,9 @@ class Learning(Steered):
 
     def believed(self, drawn: float) -> Values:
         assert self.curves is not None
-        rng = np.random.default_rng([self.seed, max(self.day, 0) // TERM])
+        rng = None
+        if drawn > DRAWN or self.day >= SETTLES:
+            rng = np.random.default_rng([self.seed, self.day // TERM])
         return value_states(self.curves, WORTH, self.price, rng=rng, start=self.worth, drawn=drawn)
 
     def begin(self, day: int, people: People) -> None:

@@ -76,7 +76,7 @@ def fit(workspace: Workspace, definition: Frequency, day: date, cells: pl.DataFr
     seed = derive_seed(workspace.settings.seed, "frequency", definition.name, number // _TERM)
     decided = decide(
         definition, seen, curves, before=before.prices, day=number,
-        rng=np.random.default_rng(seed),
+        age=before.age, rng=np.random.default_rng(seed),
     )  # fmt: skip
     summary = _summary(definition, day, seen, decided, before.share)
     found = Fitted(definition=definition, seen=seen, decided=decided, summary=summary)
@@ -113,7 +113,7 @@ def frequency_inputs(workspace: Workspace, day: date) -> list[str]:
         before = _before(workspace, definition, day)
         told = read_told(workspace, by_cells, as_of, None, before.share)
         frames = [frame_fingerprint(each) for each in (told.users, *_marks(told))]
-        found.append(fingerprint([*frames, before.prices]))
+        found.append(fingerprint([*frames, before]))
     return found
 
 
@@ -218,12 +218,15 @@ class _Before(NamedTuple):
     prices: tuple[float, float] | None
     #: of the users, whose number of touches is drawn now
     share: float
+    #: days since the first one that was fitted
+    age: int
 
 
 def _before(workspace: Workspace, definition: Frequency, day: date) -> _Before:
-    newest, declared = _newest(workspace, definition.name, day), definition.randomised
-    if newest is None:
-        return _Before(None, declared)
+    fitted, declared = _fitted(workspace, definition.name, day), definition.randomised
+    if not fitted:
+        return _Before(None, declared, 0)
+    newest, age = fitted[-1], (day - date.fromisoformat(fitted[0].name)).days
     try:
         raw = json.loads((newest / _SUMMARY).read_text(encoding="utf-8"))
         prices = float(raw["looks_ahead_at"]), float(raw["price"])
@@ -231,14 +234,17 @@ def _before(workspace: Workspace, definition: Frequency, day: date) -> _Before:
         seen, segments = float(raw.get("drawn_exposures", 0.0)), len(raw["segments"])
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"cannot be read: {error}", where=str(newest / _SUMMARY), field="price") from None
-    return _Before(prices, drawn_share(declared, share, seen=seen, segments=segments))
+    return _Before(prices, drawn_share(declared, share, seen=seen, segments=segments), age)
 
 
 def _newest(workspace: Workspace, name: str, before: date | None) -> Path | None:
-    base = workspace.root / "var" / "frequency" / name
-    days = sorted(path.name for path in base.glob("????-??-??") if path.is_dir()) if base.exists() else []
-    days = [each for each in days if before is None or each < before.isoformat()]
-    return base / days[-1] if days else None
+    return next(reversed(_fitted(workspace, name, before)), None)
+
+
+def _fitted(workspace: Workspace, name: str, before: date | None) -> list[Path]:
+    """Folders of days, the earliest first."""
+    days = sorted((workspace.root / "var" / "frequency" / name).glob("????-??-??"))
+    return [each for each in days if each.is_dir() and (before is None or each.name < before.isoformat())]
 
 
 def _folder(workspace: Workspace, name: str, day: date) -> Path:

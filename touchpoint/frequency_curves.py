@@ -18,6 +18,9 @@ _NORMAL = 1.959964
 DRAWN = 0.3
 #: and of the draws by which what the budget leaves over is spent
 CURIOUS = 1.0
+#: days from the first decision on in which nothing is drawn: while little is known all kinds are believed to
+#: be alike and are tried alike, where a draw would try those alone that chance favours
+SETTLES = 14
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from touchpoint.exposure_states import RECENCY, Seen
 from touchpoint.frequency import Frequency
 from touchpoint.frequency_control import Chosen, Truths, choose, draw, first_then, follow
-from touchpoint.frequency_curves import CURIOUS, DRAWN, Curves, value_states
+from touchpoint.frequency_curves import CURIOUS, DRAWN, SETTLES, Curves, value_states
 from touchpoint.frequency_value import Values, rising, targets
 from touchpoint.hazard import Floats
 
@@ -46,11 +46,12 @@ class Decided:
 
 def decide(
     definition: Frequency, seen: Seen, curves: Curves, *, before: tuple[float, float] | None, day: int,
-    rng: np.random.Generator,
+    age: int, rng: np.random.Generator,
 ) -> Decided:  # fmt: skip
     """`before`: the last day's price to look ahead with, and its ceiling's price; None on the first day.
-    `day`: its number, by which drawn users' targets and coins differ. Who is uncertain is explored by a draw
-    from what is believed (`rng`); factors are by what is believed most."""
+    `day`: its number, by which drawn users' targets and coins differ; `age`: days since the first one. After
+    the first weeks who is uncertain is explored by a draw from what is believed (`rng`); factors are by what
+    is believed most."""
     states, worth = seen.states, definition.worth
     place = states["place"].to_numpy()
     k, n = (states[name].to_numpy() for name in ("k", "n"))
@@ -75,7 +76,7 @@ def decide(
         return np.asarray(np.where(free & ~drawn, found, -np.inf), float)
 
     def valued(price: float, start: Floats | None, drawn: float = DRAWN) -> Values:
-        rng = np.random.default_rng(sample)
+        rng = np.random.default_rng(sample) if drawn > DRAWN or age >= SETTLES else None
         return value_states(curves, worth, price, rng=rng, start=start, drawn=drawn)
 
     price = definition.price if before is None else follow(*before)
