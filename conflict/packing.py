@@ -17,7 +17,7 @@ from conflict.problem import Floats, Ints, Mask, Problem
 #: users × limits that are written out, at most
 _CELLS = 400_000
 #: choices of a population, and children in vain after which another one begins
-_MEMBERS, _VAIN = 100, 100_000
+_MEMBERS, _VAIN = 300, 300_000
 #: children of the first slice; and the seconds of each
 _CHILDREN, _SLICE = 500, 0.3
 #: tries for each child
