@@ -15,6 +15,7 @@ import polars as pl
 
 from engine.cycle import plan, train
 from engine.day import derive_day
+from engine.plan_steps import Steps
 from engine.simulate.company import Company, apply_definitions, definitions_of, found_company
 from engine.simulate.households import Households
 from engine.simulate.nature import BENEFITS, Means, Nature
@@ -206,7 +207,7 @@ class FrozenPlan:
             touches = pl.read_parquet(made.folder / "touches.parquet")
             return touches.select(EXPLORED)
         history = read_history(space, plan_instant(space, day))
-        derived = derive_day(space, day, history, self._told)
+        derived = derive_day(space, day, history, Steps(self._told))
         free = pl.DataFrame({"user": np.flatnonzero(world.open(self._means.cap)) + 1})
         frame = derived.candidates.frame.join(free, on="user", how="semi", maintain_order="left")
         best = intended(frame, derived.limits, self._prices).sort("worth", "user", descending=[True, False])
