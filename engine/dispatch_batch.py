@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from engine.channels import Channels
-from engine.dispatch_people import People
+from engine.recipients import Recipients
 from engine.wiring import Workspace
 from kernel.clock import instant, micros, parse_window
 from kernel.delivery import OutboxTask, OutboxTouch, Settled, TouchState
@@ -50,7 +50,7 @@ class Preparing:
 
     def __init__(self, space: Workspace, suppressions: Suppressions) -> None:
         self._space, self._suppressions = space, suppressions
-        self.people = People(space)
+        self.people = Recipients(space)
         self._key: bytes | None = None
 
     def prepare(self, pairs: Sequence[Pair], channels: Channels, now: datetime, *, whole: bool) -> Prepared:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from engine.channels import channels_of
-from engine.dispatch_people import People
+from engine.recipients import Recipients
 from engine.wiring import Workspace
 from kernel.clock import micros
 from kernel.errors import GrowthError
@@ -42,7 +42,7 @@ def _addresses(space: Workspace, users: Sequence[str]) -> list[str]:
     fields = {each.address for each in channels_of(space.definitions()).channels.values() if each.address}
     if not fields:
         return list(users)
-    people = People(space)
+    people = Recipients(space)
     try:
         people.refresh(frozenset(fields))
     except GrowthError:

@@ -17,9 +17,10 @@ from kernel.errors import GrowthError, Unavailable
 _EVERY = 60.0
 
 
-class People:
-    """About 200 bytes of memory a user and field. Raises Unavailable while the sources cannot be read: then
-    nobody is known to consent, and nothing may go out."""
+class Recipients:
+    """Whole rows, for messages; `engine.people` keeps what caps ask for. About 200 bytes of memory a user and
+    field. Raises Unavailable while the sources cannot be read: then nobody is known to consent, and nothing
+    may go out."""
 
     def __init__(self, space: Workspace) -> None:
         self._space = space
