@@ -113,8 +113,14 @@ def make(made: MadeActivity, templates: Mapping[str, ActivityTemplate]) -> Activ
     }
     body = _filled(template.activity, {**defaults, **made.given})
     said = {"label": made.label or template.label, "description": made.description or template.description}
-    return parse(Activity, {**body, **said, **made.instead, "name": made.name},
-                 f"{where} (template {made.template})")  # fmt: skip
+    whole = {**body, **said, **made.instead, "name": made.name}
+    place = f"{where} (template {made.template})"
+    try:
+        return parse(Activity, whole, place)
+    except BadInput as error:
+        if error.where:
+            raise
+        raise BadInput(error.problem, where=place, field=error.field, value=error.value) from None
 
 
 def _places(value: Any) -> Iterator[str]:

@@ -189,6 +189,7 @@ def test_templates_say_what_they_ask_for(made: Workspace) -> None:
     (one,) = templates(made, "spend_and_win")
     form = {each["name"]: each for each in one["form"]}
     assert (form["start"]["input"], form["start"]["required"]) == ("datetime", True)
+    assert form["event"]["help"] == "event that counts, such as order"
     assert (form["winners"]["default"], form["winners"]["required"]) == (10, False)
     with pytest.raises(NotFound, match="unknown template"):
         templates(made, "nothing")
@@ -204,7 +205,10 @@ def test_templates_say_what_they_ask_for(made: Workspace) -> None:
         (changed(orders="two"), "with.orders = 'two'"),
         (changed(after="a while"), "with.after = 'a while'"),
         (changed(start="2028-01-01T00:00:00Z"), "end is not after start"),
-        (changed(start="2026-01-01T00:00:00"), "needs a time zone"),
+        (
+            changed(start="2026-01-01T00:00:00"),
+            "(template birthday_coupon): start = '2026-01-01T00:00:00': needs a",
+        ),
         (changed(pool="parti"), "rewards.coupon.pool = 'parti'"),
         (changed(birthday="user.birth"), "when.around = 'user.birth'"),
         (changed(goal="less"), "goal = 'less'"),
