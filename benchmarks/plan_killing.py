@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -104,7 +105,10 @@ def in_child(work: Callable[[], Any], *, dies_after: float = 0.0) -> tuple[bool,
             with os.fdopen(write, "wb") as out:
                 out.write(answer)
             code = 0
+        except BaseException:  # noqa: BLE001  whatever it was, it is told
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(code)
     os.close(write)
     with os.fdopen(read, "rb") as out:

@@ -172,6 +172,7 @@ def lay_out(root: Path, users: int = 60, *, until: date = DAY) -> Workspace:
     chance = np.random.default_rng(3)
     begin = datetime.combine(until, datetime.min.time()) - timedelta(days=120)
     hours = np.sort(chance.integers(0, 120 * 24 - 1, users * 8))
+    hours[-1] = 120 * 24 - 2  # somebody buys on the evening before the plan
     orders = pl.DataFrame(
         {
             "order_id": np.arange(len(hours)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -45,9 +44,8 @@ def rhythm(space: Workspace, **said: Any) -> None:
 
 
 def note(space: Workspace, cost: float) -> None:
-    define(
-        space, kind="touchpoint", name="note", channel="inbox", cost_per_touch=cost, capacity=40, reach=0.4
-    )
+    said = {"channel": "inbox", "cost_per_touch": cost, "capacity": 40, "reach": 0.4}
+    define(space, kind="touchpoint", name="note", **said)
 
 
 def made(space: Workspace, again: Again | None = None) -> Made:
@@ -151,22 +149,18 @@ def test_only_a_part_is_decided_anew(space: Workspace) -> None:
 
 
 def test_a_plan_that_is_anew_what_an_older_version_was_is_a_version_of_its_own(space: Workspace) -> None:
-    first = made(space)
-    define(
-        space, kind="touchpoint", name="note", channel="inbox", cost_per_touch=0.02, capacity=40, reach=0.4
-    )
-    second = made(space)
-    define(
-        space, kind="touchpoint", name="note", channel="inbox", cost_per_touch=0.01, capacity=40, reach=0.4
-    )
-    third = made(space)
-    versions = [each.summary["version"] for each in (first, second, third)]
-    assert versions == [versions[0], versions[0] + 1, versions[0] + 2]
+    found = []
+    for cost in (0.02, 0.01, 0.02):
+        note(space, cost)
+        found.append(made(space).summary)
+    first = found[0]["version"]
+    assert [each["version"] for each in found] == [first, first + 1, first + 2]
+    assert found[2]["asked"] == found[0]["inputs"]
+    assert found[2]["totals"] == found[0]["totals"]
     assert not made(space).new
-    assert third.summary["asked"]
     entry = space.plans.find(DAY)
     assert entry is not None
-    assert replace(entry, totals={}).version == versions[2]
+    assert (entry.version, entry.inputs) == (first + 2, found[2]["inputs"])
 
 
 def test_definitions_that_change_meanwhile_begin_it_anew(space: Workspace) -> None:
