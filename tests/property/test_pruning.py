@@ -148,3 +148,24 @@ def test_the_box_holds_every_sample_and_more() -> None:
     box = box_of([{"a": 1.0}, {"a": 1.2}], {"a": 2.0})
     assert list(box["a"]) == pytest.approx([0.8, 1.4])
     assert list(box_of([{"a": 0.0}], {"a": 2.0})["a"]) == pytest.approx([-0.04, 0.04])
+
+
+@pytest.mark.parametrize(
+    ("limit", "dear", "cheap"),
+    [
+        (Limit(name="one", sum="cost", where={"goal": "grow"}, at_most=1), "t3", "t1"),
+        (Limit(name="one", where={"channel": "sms"}, at_most=1), "t2", "t0"),
+    ],
+)
+def test_whichever_is_better_somewhere_in_the_box_stays(limit: Limit, dear: str, cheap: str) -> None:
+    """One pays 0.2 to 0.6, the other is worth 0.4 less and pays nothing: either may win."""
+    names = list(TASKS["task"])
+    columns = Columns(
+        starts=np.array([0, 2]),
+        value=np.array([1.0, 0.6]),
+        amounts=np.ones((1 if limit.sum else 0, 2)),
+        kind=np.array([names.index(dear), names.index(cheap)]),
+    )
+    for edges, stay in (((0.2, 0.6), [True, True]), ((0.2, 0.3), [True, False]), ((0.5, 0.6), [False, True])):
+        kept = pruner(TASKS, Limits(limits=(limit,)), {"one": edges}, 8).prune(columns).kept
+        assert kept.tolist() == stay
