@@ -23,6 +23,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from kernel.errors import NotFound, Unavailable
+from models.tracking_moved import follow_artifacts
 
 with warnings.catch_warnings():  # MLflow's own modules warn of each other when imported
     warnings.simplefilter("ignore")
@@ -100,6 +101,7 @@ class TrackingStore:
             # a server that is down is told in seconds, not minutes
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        follow_artifacts(uri, artifacts, EXPERIMENT)
         with translated():
             mlflow.set_tracking_uri(uri)
             self._client = MlflowClient(uri)

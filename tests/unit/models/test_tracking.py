@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,7 @@ from models.api import (
     train_once,
     training_key,
 )
+from models.tracking_moved import follow_artifacts
 
 BEGIN = datetime(2017, 1, 1, tzinfo=UTC)
 AS_OF = BEGIN + timedelta(days=150)
@@ -258,3 +260,25 @@ def test_rollback_never_lands_on_what_earned_no_trust(known: Known) -> None:
     again(known, "b", name="kept", trusted=False)
     again(known, "c", name="kept")
     assert known.registry.rollback("kept").version == 1
+
+
+def test_a_copy_reads_and_writes_its_own_artifacts(known: Known, tmp_path: Path) -> None:
+    home = Path(known.registry.uri.removeprefix("sqlite:///")).parent
+    copy, before = tmp_path / "copy", sorted(home.rglob("*"))
+    shutil.copytree(home, copy)
+    uri = mlflow.get_tracking_uri()
+    try:
+        other = Registry(f"sqlite:///{copy / 'mlflow.db'}", copy / "artifacts")
+        assert other.load("response", known.first.version)[0].features == known.trained.predictor.features
+        run = mlflow.MlflowClient(other.uri).get_run(known.first.run_id)
+        assert run.info.artifact_uri.startswith(copy.resolve().as_uri())
+        made = record_of(known.trained, passed(known.trained), data_fingerprint="d2")
+        other.record(made, data_fingerprint="d2", key="of the copy")
+        assert sorted(home.rglob("*")) == before
+        # where nothing of it lies, nothing has moved
+        elsewhere = tmp_path / "empty"
+        elsewhere.mkdir()
+        assert follow_artifacts(other.uri, elsewhere, "growth") == 0
+        assert follow_artifacts(other.uri, copy / "artifacts", "growth") == 0
+    finally:
+        mlflow.set_tracking_uri(uri)
