@@ -46,6 +46,8 @@ from touchpoint.api import TouchPlan, plan_touches
 
 #: relative gap that is good enough between two plans, and seconds that the search may take
 _GAP, _SECONDS = 1e-4, 20.0
+#: part of a bound by which rounding may pass it
+_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ def _decide(
     definitions, day, settings = workspace.definitions(), run.day, workspace.settings
     composed = Composed(tasks=_valid(resources, rule_tasks(firings, resources), day), idle=())
     daily = _ceilings(definitions.one(DailyLimits))
-    frame, limits = pl.DataFrame(), Limits()
+    frame, limits, left, own = pl.DataFrame(), Limits(), Limits(), list[Limit]()
     if composed.tasks and audiences.height:
         users = audiences["user"].unique().sort()
         known = scores.of(day, composed.tasks, users, resources)
@@ -146,7 +148,8 @@ def _decide(
         return work(allocation=None, touches=None)
     seconds = min(settings.time_limit, _SECONDS)
     allocation = allocate(frame, limits, time_limit=seconds, gap=_GAP, seed=settings.seed)
-    check_allocation(frame, limits, allocation)
+    check_allocation(frame, left, allocation)
+    _check_own(own, allocation.assignments)
     return work(allocation=allocation, touches=_touches(workspace, run, resources, allocation.assignments))
 
 
@@ -180,18 +183,30 @@ def _ceilings(daily: DailyLimits | None) -> DailyLimits | None:
 def _binding(limits: Sequence[Limit], candidates: pl.DataFrame) -> list[Limit]:
     """Rules' own limits, less those that all of their candidates together cannot reach: of thousands of
     rules, most never come near theirs."""
-    sums = {
-        task: (many, cost)
-        for task, many, cost in candidates.group_by("task").agg(pl.len(), pl.col("cost").sum()).iter_rows()
-    }
-    found = []
-    for limit in limits:
-        tasks = limit.where["task"]
-        names = tasks if isinstance(tasks, tuple) else (tasks,)
-        used = sum(sums.get(str(name), (0, 0.0))[1 if limit.sum else 0] for name in names)
-        if limit.at_most is not None and used > limit.at_most:
-            found.append(limit)
-    return found
+    sums = _sums(candidates)
+    return [each for each in limits if each.at_most is not None and _used(each, sums) > each.at_most]
+
+
+def _check_own(limits: Sequence[Limit], assignments: pl.DataFrame) -> None:
+    """As `check_allocation`, of thousands of limits in one pass."""
+    sums = _sums(assignments)
+    for each in limits:
+        most = each.at_most or 0.0
+        if (found := _used(each, sums)) > most + _TOLERANCE * max(1.0, most):
+            raise GrowthError(f"the allocation breaks {each.name}: {found} of {most}")
+
+
+def _sums(rows: pl.DataFrame) -> dict[str, tuple[int, float]]:
+    """Task → how many, and what they cost."""
+    summed = rows.group_by("task").agg(pl.len(), pl.col("cost").sum())
+    return {task: (many, cost) for task, many, cost in summed.iter_rows()}
+
+
+def _used(limit: Limit, sums: Mapping[str, tuple[int, float]]) -> float:
+    """Of a rule's own limit, which is over its tasks alone."""
+    tasks = limit.where["task"]
+    names = tasks if isinstance(tasks, tuple) else (tasks,)
+    return math.fsum(sums.get(str(name), (0, 0.0))[1 if limit.sum else 0] for name in names)
 
 
 def _touches(workspace: Workspace, run: Run, resources: Resources, assignments: pl.DataFrame) -> TouchPlan:

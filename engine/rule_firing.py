@@ -79,10 +79,10 @@ class RuleClock:
     def _work(self, run: Run, now: datetime) -> dict[str, Any]:
         space, folder = self._space, run_folder(self._space, run.run)
         told, failed = dict[str, Any](), dict[str, str]()
-        if not (folder / "plan.json").exists():
-            with deciding(space, run.day):
+        with deciding(space, run.day):
+            if not (folder / "plan.json").exists():  # nor made meanwhile by another process
                 found = fire(space, run, self._scores)
-            told, failed = dict(found.told), dict(found.failed)
+                told, failed = dict(found.told), dict(found.failed)
         touches, state = 0, FAILED
         if (folder / "plan.json").exists():
             kept = read_plan(folder)
