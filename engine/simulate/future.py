@@ -6,8 +6,9 @@ columns there are keep their sense.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import polars as pl
 
 from engine.simulate.copying import PARQUET
 from engine.wiring import Workspace
-from kernel.clock import start_of_day
+from kernel.clock import parse_zone, start_of_day
 from kernel.errors import BadInput
 from kernel.randomness import derive_seed
 from storage.lake import write_parquet
@@ -62,15 +63,19 @@ class Table:
             at = at.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
         return at.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
 
-    def moment(self, at: datetime) -> pl.Expr:
-        """An instant as the column has its own."""
+    def moment(self, at: datetime) -> datetime:
+        """An instant as the column has its own: naive in the source's zone, or in UTC."""
         kind = self.frame.schema[self.time]
-        said = pl.lit(at.astimezone(UTC).replace(tzinfo=None)).dt.replace_time_zone("UTC")
-        if isinstance(kind, pl.Datetime) and kind.time_zone is None:
-            said = said.dt.convert_time_zone(self.zone).dt.replace_time_zone(None)
-        elif isinstance(kind, pl.Datetime):
-            said = said.dt.convert_time_zone(str(kind.time_zone))
-        return said.cast(kind)
+        naive = isinstance(kind, pl.Datetime) and kind.time_zone is None
+        return at.astimezone(parse_zone(self.zone) if naive else UTC).replace(tzinfo=None)
+
+    def times(self, at: list[datetime]) -> pl.Series:
+        """What `moment` gave, as the column."""
+        kind = self.frame.schema[self.time]
+        found = pl.Series(self.time, at, dtype=pl.Datetime("us"))
+        if isinstance(kind, pl.Datetime) and kind.time_zone is not None:
+            found = found.dt.replace_time_zone("UTC").dt.convert_time_zone(kind.time_zone)
+        return found.cast(kind)
 
     def add(self, rows: list[pl.DataFrame]) -> None:
         if rows:
@@ -134,8 +139,8 @@ class Future:
         begin = start_of_day(day, self.space.settings.zone)
         arrived = self._register(begin, rng)
         usual = [user for user, chance in self._chances(begin) if rng.random() < chance]
-        rows = [self._order(user, begin, rng) for user in [*usual, *more]]
-        self.orders.add(rows)
+        if buyers := [*usual, *more]:
+            self.orders.add([self._purchases(buyers, begin, rng)])
         self.orders.write()
         return {"registered": arrived, "bought": len(usual), "more": len(more)}
 
@@ -144,16 +149,12 @@ class Future:
         if table is None:
             return 0
         count = int(rng.poisson(self.arriving))
-        rows = []
-        for _ in range(count):
-            pattern = table.frame[int(rng.integers(table.frame.height))]
-            at = begin + float(rng.random()) * _DAY
-            rows.append(
-                pattern.with_columns(
-                    self._new_id(table.frame, table.user), table.moment(at).alias(table.time)
-                )
-            )
-        table.add(rows)
+        if count:
+            frame = table.frame[rng.integers(table.frame.height, size=count).tolist()]
+            at = [table.moment(begin + float(each) * _DAY) for each in rng.random(count)]
+            came = table.times(at)
+            ids = self._new_ids(table.frame, table.user, list(range(count)))
+            table.add([frame.with_columns([ids, came])])
         table.write()
         return count
 
@@ -169,33 +170,51 @@ class Future:
                 chances[user] = float(self.young[max(age, 0), int(user in bought)])
         return sorted(chances.items(), key=lambda each: str(each[0]))
 
-    def _order(self, user: Any, begin: datetime, rng: np.random.Generator) -> pl.DataFrame:
-        """Some earlier purchase, of the user where there is one, all its lines, at an hour of today."""
-        table = self.orders
-        own = table.frame.filter(pl.col(table.user) == user)
-        pool = own if own.height else table.frame
-        line = pool[int(rng.integers(pool.height))]
-        pattern = line
-        changed = [pl.lit(user, dtype=table.frame.schema[table.user]).alias(table.user)]
-        at = begin + timedelta(hours=8 + 13 * float(rng.random()))
-        changed.append(table.moment(at).alias(table.time))
+    def _purchases(self, buyers: list[Any], begin: datetime, rng: np.random.Generator) -> pl.DataFrame:
+        """Of each buyer some earlier purchase, with all its lines: the user's own where there is one."""
+        table, (own, lines) = self.orders, self._index()
+        rows, users, hours, numbers = list[int](), list[Any](), list[int](), list[int]()
+        for number, user in enumerate(buyers):
+            pool = own.get(user)
+            line = int(rng.choice(pool)) if pool else int(rng.integers(table.frame.height))
+            second = int((8 + 13 * rng.random()) * 3600)
+            for each in lines(line):
+                rows.append(each)
+                users.append(user)
+                hours.append(second)
+                numbers.append(number)
+        frame = table.frame[rows]
+        at = [table.moment(begin + timedelta(seconds=each)) for each in hours]
+        changed = [
+            pl.Series(table.user, users, dtype=frame.schema[table.user]),
+            table.times(at),
+        ]
         if table.id is not None:
-            pattern = pool.filter(pl.col(table.id) == line[table.id][0])
-            changed.append(self._new_id(table.frame, table.id))
-        return pattern.with_columns(changed)
+            changed.append(self._new_ids(table.frame, table.id, numbers))
+        return frame.with_columns(changed)
 
-    def _new_id(self, frame: pl.DataFrame, column: str) -> pl.Expr:
-        """One that nobody has."""
-        kind = frame.schema[column]
-        self._made += 1
+    def _index(self) -> tuple[dict[Any, list[int]], Callable[[int], list[int]]]:
+        """Rows of each user, and of the purchase that a row is a line of."""
+        table, place = self.orders, pl.int_range(pl.len()).alias("_row")
+        users = table.frame.select(table.user, place).group_by(table.user, maintain_order=True).agg("_row")
+        own = dict(users.iter_rows())
+        if table.id is None:
+            return own, lambda row: [row]
+        ids = table.frame[table.id].to_list()
+        whole = dict(table.frame.select(table.id, place).group_by(table.id).agg("_row").iter_rows())
+        return own, lambda row: whole[ids[row]]
+
+    def _new_ids(self, frame: pl.DataFrame, column: str, numbers: list[int]) -> pl.Series:
+        """Ids that nobody has: of equal numbers the same."""
+        kind, made = frame.schema[column], self._made + 1
+        self._made += max(numbers) + 1
         if kind.is_integer():
-            most = frame[column].to_numpy().max() if frame.height else 0
-            return pl.lit(int(most) + self._made, dtype=kind).alias(column)
+            most = int(frame[column].to_numpy().max()) if frame.height else 0
+            return pl.Series(column, [most + 1 + each for each in numbers], dtype=kind)
         if kind == pl.String:
-            return pl.lit(f"simulated-{self._made}").alias(column)
-        raise BadInput(
-            "is neither whole numbers nor text, so no new ones can be made", field=column, value=str(kind)
-        )
+            return pl.Series(column, [f"simulated-{made + each}" for each in numbers])
+        problem = "is neither whole numbers nor text, so no new ones can be made"
+        raise BadInput(problem, field=column, value=str(kind))
 
 
 def _young(known: pl.DataFrame, bought: pl.DataFrame, end: datetime) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -226,8 +245,3 @@ def _young(known: pl.DataFrame, bought: pl.DataFrame, end: datetime) -> np.ndarr
             did, many = counts.get((age, before), (0.0, 0))
             found[age, before] = (did + overall) / (many + 1)
     return found
-
-
-def noon(day: date, space: Workspace) -> datetime:
-    """An instant at which everything of the morning is known."""
-    return datetime.combine(day, time(12), space.settings.zone)

@@ -11,12 +11,12 @@ import pytest
 
 @pytest.fixture
 def shop(tmp_path: Path, growth: Any) -> Path:
-    """The example with a quarter of its users, which is enough to learn from."""
+    """The example with a third of its users, which is enough to learn from."""
     root = tmp_path / "shop"
     growth.well("init", root, "--example")
     for name in ("users", "orders"):
         path = root / "data" / f"{name}.parquet"
-        pl.read_parquet(path).filter(pl.col("user_id") % 4 == 0).write_parquet(path)
+        pl.read_parquet(path).filter(pl.col("user_id") % 3 == 0).write_parquet(path)
     growth.well("apply", "-f", root / "definitions" / "shop.yaml", "--dir", root)
     return root
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def test_days_to_come_are_like_those_that_were(copy: Workspace) -> None:
     assert users.head(before["users"].height).equals(before["users"])
     assert orders.head(before["orders"].height).equals(before["orders"])
     new = users.tail(users.height - before["users"].height)
-    assert new.height == sum(each["registered"] for each in told) == pytest.approx(240, abs=60)
+    assert new.height == sum(each["registered"] for each in told) == pytest.approx(160, abs=50)
     assert users["user_id"].is_unique().all()
     assert set(new["city"]) <= set(before["users"]["city"])
     bought = orders.tail(orders.height - before["orders"].height)
@@ -56,13 +55,13 @@ def test_days_to_come_are_like_those_that_were(copy: Workspace) -> None:
     ]
     # first orders come soon after registration, as they did
     fresh = bought.join(new, on="user_id", how="semi")
-    assert fresh.height > 15
+    assert fresh.height > 10
 
 
 def test_who_was_won_over_makes_one_purchase_more(copy: Workspace) -> None:
     future = Future.of(copy, "order", FIRST, 3)
     rows = future.orders.frame.height
-    newcomer = int(future.space.catalog is copy.catalog) and 8700
+    newcomer = 5390
     told = future.live(FIRST, [newcomer])
     assert told["more"] == 1
     mine = future.orders.frame.tail(future.orders.frame.height - rows).filter(pl.col("user_id") == newcomer)
@@ -118,7 +117,6 @@ def test_what_cannot_be_copied_is_named(tmp_path: Path, file: str, old: str, new
 
 
 def test_whom_a_cap_keeps_from_a_channel_all_day_is_known_before(copy: Workspace) -> None:
-    assert os.fspath(copy.root)
     (cap,) = copy.definitions().of(Cap)
     assert (cap.channel, cap.at_most, cap.within) == ("push", 2, "7d")
     at = datetime(2026, 11, 18, 10, tzinfo=UTC)
