@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import yaml
 
 SECRET = "OUTBOX_BENCHMARK_SECRET"  # noqa: S105  names a variable
 DAY = "2026-03-02"
+_ROOT = Path(__file__).parents[1]
 _CATALOG = """
 sources: {shop: {url: "parquet://data"}}
 entities: {user: {source: shop, table: users, key: uid}}
@@ -114,22 +116,21 @@ def receiver() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    process = multiprocessing.get_context("spawn").Process(target=_serve, args=(port,), daemon=True)
-    process.start()
+    serving = f"from benchmarks.outbox_world import serve; serve({port})"
+    process = subprocess.Popen([sys.executable, "-c", serving], cwd=_ROOT)
     try:
-        end = time.monotonic() + 60
         while True:
             try:
                 counted(f"http://127.0.0.1:{port}")
                 break
             except OSError:
-                if time.monotonic() > end:
+                if process.poll() is not None:
                     raise
                 time.sleep(0.05)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.join(10)
+        process.wait()
 
 
 def counted(address: str) -> dict[str, int]:
@@ -139,7 +140,7 @@ def counted(address: str) -> dict[str, int]:
     return found
 
 
-def _serve(port: int) -> None:
+def serve(port: int) -> None:
     asyncio.run(_listen(port))
 
 
