@@ -144,14 +144,17 @@ goal: sell_more
 exploration: trials
 assigned: pilot.parquet
 touchpoints: [{touchpoint}]
+outcome: bought
+worth: {worth}
 within: {life}d
 recent: {recent}d
 history: [14d, 56d]
 """
 
 
-def definitions_of(nature: Nature, means: Means) -> str:
-    """Everything that the company's operator wrote, as YAML."""
+def definitions_of(nature: Nature, means: Means, basket: float) -> str:
+    """Everything that the company's operator wrote, as YAML. `basket`: what an order holds on average: whether
+    somebody buys is far less noisy than how much, so effects are learned on that."""
     points = ", ".join(TOUCHPOINTS)
     text = _HEAD.format(life=nature.life, margin=nature.margin, touchpoints=points, cap=means.cap,
                         budget=means.budget)  # fmt: skip
@@ -164,7 +167,8 @@ def definitions_of(nature: Nature, means: Means) -> str:
     ways = ", ".join(f"{{benefit: {b}, touchpoint: {t}}}" for b in BENEFITS for t in TOUCHPOINTS)
     text += _LEARNING.format(share=means.trials, life=nature.life, ways=ways)
     for name in TOUCHPOINTS:
-        text += _UPLIFT.format(touchpoint=name, life=nature.life, recent=means.recent)
+        worth = round(nature.margin * basket, 2)
+        text += _UPLIFT.format(touchpoint=name, worth=worth, life=nature.life, recent=means.recent)
     return text
 
 
