@@ -153,8 +153,9 @@ history: [14d, 56d]
 
 
 def definitions_of(nature: Nature, means: Means, basket: float) -> str:
-    """Everything that the company's operator wrote, as YAML. `basket`: what an order holds on average: whether
-    somebody buys is far less noisy than how much, so effects are learned on that."""
+    """Everything that the company's operator wrote, as YAML. `basket`: what an order holds on average.
+
+    Effects are learned on whether somebody buys: that is far less noisy than how much."""
     points = ", ".join(TOUCHPOINTS)
     text = _HEAD.format(life=nature.life, margin=nature.margin, touchpoints=points, cap=means.cap,
                         budget=means.budget)  # fmt: skip
