@@ -155,7 +155,8 @@ history: [14d, 56d]
 
 @dataclass(frozen=True)
 class Weighed:
-    """A learner that has learned nothing: a number for each row by its features alone."""
+    """A learner that has learned nothing: a number for each row by its features alone, another for each user
+    who buys: among equals an allocation may choose either."""
 
     scale: float
 
@@ -171,7 +172,7 @@ def lay_out(root: Path, users: int = 60, *, until: date = DAY) -> Workspace:
     (root / "data").mkdir(parents=True)
     chance = np.random.default_rng(3)
     begin = datetime.combine(until, datetime.min.time()) - timedelta(days=120)
-    hours = np.sort(chance.integers(0, 120 * 24 - 1, users * 8))
+    hours = np.sort(chance.integers(0, 120 * 24 - 1, users * 16))
     hours[-1] = 120 * 24 - 2  # somebody buys on the evening before the plan
     orders = pl.DataFrame(
         {
