@@ -75,7 +75,7 @@ def _rule(root: Path, file: Path, days: int, date: str | None, as_json: bool) ->
     audience = f"{tried['users']:,} users, {tried['held_out']:,} of them held out"
     say(f"one firing: {audience}; {given}, gain {tried['gain']:,.2f}")
     table = Table(
-        "day", "audience", "given", "refused", "expected cost", "registered", "orders", "because of it"
+        "day", "audience", "given", "refused", "cost", "registered", "orders", "added"
     )
     for each in found["played"]:
         fired = [f"{each[key]:,}" if key in each else "–" for key in ("users", "assigned", "refused")]

@@ -11,7 +11,7 @@ import polars as pl
 from storage.lake import write_parquet
 
 #: registrations that are there on the first day, and those that come in the days after
-_OLD, _DAILY, _DAYS = 600, 40, 120
+_OLD, _DAILY, _DAYS = 600, 80, 120
 _BEGIN = datetime(2026, 7, 24)  # noqa: DTZ001  times of the shop's tables are naive, in UTC
 _CITIES = ("Hamburg", "Lyon", "Porto", "Turin")
 

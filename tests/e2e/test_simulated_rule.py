@@ -41,7 +41,8 @@ def test_a_rule_runs_for_simulated_days_and_the_workspace_stays_as_it_was(shop: 
     assert read["mature"] == read["users"] > tried["users"]
     assert 0 < read["converted"] < read["users"]
     assert read["cost"] == pytest.approx(sum(each["cost"] for each in played[:2]), rel=0.05)
-    assert read["added_profit"]["total_low"] < read["added_profit"]["total_high"]
+    # a third of the shop holds out too few users to say more
+    assert (read["added_profit"] is None) == any("nothing is said" in each for each in read["warnings"])
 
     assert {path: path.stat().st_mtime_ns for path in (shop / "data").iterdir()} == before
     assert growth.well("rule", "list", "--json", "--dir", shop).json == []
