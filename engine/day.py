@@ -25,8 +25,8 @@ from engine.plan_models import score_everyone
 from engine.plan_offers import score_benefits
 from engine.plan_steps import Steps, height
 from engine.population import population
-from engine.rule_given import less_given
 from engine.replan import Fixed, around, together, with_fixed
+from engine.rule_given import less_given
 from engine.rules import firings_on, rule_audiences, rule_inputs
 from engine.wiring import Workspace
 from engine.world import (

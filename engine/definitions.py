@@ -315,8 +315,9 @@ def check_together(
     for rhythm in _only(Planning, merged.values()):
         _check_cron(f"planning {rhythm.name}", "cron", rhythm.cron)
         _check_cron(f"planning {rhythm.name}", "learn", rhythm.learn or rhythm.cron)
-        for event in () if catalog is None else sorted(set(rhythm.fresh) - set(catalog.events)):
-            raise NotFound("event", event, catalog.events, where=f"planning {rhythm.name}", field="fresh")
+        events = rhythm.fresh if catalog is None else catalog.events
+        for event in sorted(set(rhythm.fresh) - set(events)):
+            raise NotFound("event", event, events, where=f"planning {rhythm.name}", field="fresh")
 
 
 def _check_cron(where: str, field: str, cron: str) -> None:

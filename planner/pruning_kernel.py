@@ -20,7 +20,7 @@ _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 def _dearer_python(d: int, c: int, kind: Any, amounts: Any, counted: Any, summed: Any) -> float:
     """The most that d may pay beyond c, at any prices of the box."""
     a, b = kind[d], kind[c]
-    most = counted[a, b]
+    most: float = counted[a, b]
     for row in range(amounts.shape[0]):
         mine, other = float(amounts[row, d]), float(amounts[row, c])
         table = summed[row]

@@ -187,8 +187,8 @@ def add_to(app: typer.Typer) -> None:
         say(f"users: {users['both']:,} in both, {gone}, {new_ones}")
         for each in found["prices"]:
             if each["before"] != each["after"]:
-                was = "–" if each["before"] is None else f"{each['before']:.4g}"
-                say(f"price of {each['limit']}: {was} → {each['after']:.4g}")
+                price = "–" if each["before"] is None else f"{each['before']:.4g}"
+                say(f"price of {each['limit']}: {price} → {each['after']:.4g}")
         for each in found["models"]:
             say(f"model {each['name']}: version {each['before'] or '–'} → {each['after']}")
 

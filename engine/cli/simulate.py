@@ -74,9 +74,7 @@ def _rule(root: Path, file: Path, days: int, date: str | None, as_json: bool) ->
     say(f"{found['rule']}, simulated from {found['first']} on a copy; the workspace is as it was")
     audience = f"{tried['users']:,} users, {tried['held_out']:,} of them held out"
     say(f"one firing: {audience}; {given}, gain {tried['gain']:,.2f}")
-    table = Table(
-        "day", "audience", "given", "refused", "cost", "registered", "orders", "added"
-    )
+    table = Table("day", "audience", "given", "refused", "cost", "registered", "orders", "added")
     for each in found["played"]:
         fired = [f"{each[key]:,}" if key in each else "–" for key in ("users", "assigned", "refused")]
         cost = f"{each['cost']:,.2f}" if "cost" in each else "–"

@@ -45,7 +45,7 @@ def day_lines(curves: list[dict[str, Any]]) -> dict[str, Any]:
         for value in (day["mean"], day["low"], day["high"])
         if value is not None
     ]
-    low, high = min([0.0, *ends]), max([0.0, *ends])
+    low, high = float(min([0.0, *ends])), float(max([0.0, *ends]))
     reach = (high - low) or 1.0
     days = max((len(curve["days"]) for curve in curves), default=1)
 

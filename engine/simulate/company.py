@@ -206,7 +206,7 @@ class Company:
         days = pl.Series(world.comes[numbers])
         base = datetime.combine(world.begin, time(6), UTC)
         # who came before the first day is known since the first day
-        since = pl.lit(base) + pl.duration(days=days.clip(0))
+        since = pl.lit(base) + pl.duration(days=pl.lit(days.clip(0)))
         users = pl.DataFrame({"user_id": numbers + 1, "reachable": world.reachable[numbers]})
         users = users.with_columns(registered_at=since.cast(INSTANT))
         write_parquet(data / "users.parquet", users)

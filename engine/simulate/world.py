@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -115,7 +116,8 @@ class World:
 
     def open(self, at_most: int) -> Truths:
         """Who may be touched today: here, not opted out, fewer than so many touches in seven days."""
-        return self.here & self.reachable & (self.recent.sum(axis=1) < at_most)
+        may: Truths = self.here & self.reachable & (self.recent.sum(axis=1) < at_most)
+        return may
 
     def expected(self) -> tuple[Floats, Floats, Floats]:
         """Of every user, had they one touch today: users × benefits × touchpoints: what it adds to profit
@@ -247,7 +249,7 @@ def _places(names: pl.Series, known: tuple[str, ...]) -> Whole:
     return np.array([place[name] for name in names.to_list()], np.int64)
 
 
-def _frame(columns: Mapping[str, object], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+def _frame(columns: Mapping[str, Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
     """Column by column: a query for so little waits longer for a thread than it works."""
     return pl.DataFrame([pl.Series(name, columns[name]).cast(kind) for name, kind in schema.items()])
 

@@ -18,11 +18,11 @@ from httpx import Client
 from typer.testing import CliRunner
 
 from engine.cli.main import app
+from engine.doctor import examine
 from engine.forgetting import forget_user
 from engine.http.app import create_app
 from engine.population import population
 from engine.serve import services
-from engine.doctor import examine
 from engine.usecases import apply
 from engine.wiring import Workspace, open_workspace
 from kernel.errors import NotFound
