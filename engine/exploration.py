@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
-from typing import Any
 
 import polars as pl
 
@@ -137,10 +136,8 @@ def trials(workspace: Workspace, name: str, until: datetime) -> pl.DataFrame:
             mine = pl.read_parquet(path).filter(pl.col("exploration") == name)
             parts.append(mine.select(pl.lit(at).cast(INSTANT).alias("at"), *EXPLORED))
     if not parts:
-        empty: pl.Schema = pl.Schema(
-            {"at": INSTANT, "user": pl.Int64, "benefit": pl.String, "touchpoint": pl.String}
-        )
-        return pl.DataFrame(schema=empty)
+        empty: dict[str, Any] = {"at": INSTANT, "user": pl.Int64, "benefit": pl.String}
+        return pl.DataFrame(schema={**empty, "touchpoint": pl.String})
     return pl.concat(parts).sort("at", maintain_order=True)
 
 
