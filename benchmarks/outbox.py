@@ -219,7 +219,8 @@ def _close(space: Any) -> None:
 
 def _child(root: Path, program: str = _CHILD) -> subprocess.Popen[str]:
     words = [sys.executable, "-c", program, str(root)]
-    return subprocess.Popen(words, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    told = subprocess.PIPE if program is _SERVING else subprocess.DEVNULL
+    return subprocess.Popen(words, cwd=_ROOT, stdin=told, stdout=subprocess.DEVNULL, text=True)
 
 
 CASE = Case(

@@ -86,7 +86,7 @@ def test_plans_are_read_against_the_holdout(measured: Path, growth: Any, world: 
     assert "against held_out" in growth.well(*read).out
 
     for words, said in (
-        (("experiment", "read", "--dir", measured), "give either the NAME"),
+        (("experiment", "read", "--dir", measured), "give one of the NAME"),
         (("experiment", "read", "--plan", "2023-10-17..2023-10-16", "--dir", measured), "ends before"),
         (("experiment", "read", "--plan", world.plan_date, "--dir", measured), "no plan that held anybody"),
         (("experiment", "read", "--plan", "tuesday", "--dir", measured), "--plan = 'tuesday'"),

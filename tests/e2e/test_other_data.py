@@ -69,7 +69,7 @@ def test_applied_again_changes_nothing_nor_does_what_was_exported(
     for path in (applied / "definitions", tmp_path / "out"):
         found = growth.well("apply", "-f", path, "--dir", applied, "--json").json
         assert {each["outcome"] for each in found} == {"unchanged"}
-        assert len(found) == 17
+        assert len(found) == 20
         growth.well("export", "--out", tmp_path / "out", "--dir", applied)
     assert (tmp_path / "out" / "goal" / "grow.yaml").is_file()
 

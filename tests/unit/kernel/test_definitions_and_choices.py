@@ -37,7 +37,7 @@ def test_a_whole_definition_is_read_and_frozen() -> None:
         goal.name = "other"
 
 
-@pytest.mark.parametrize("missing", ["name", "outcome", "audiences", "base", "margin"])
+@pytest.mark.parametrize("missing", ["name", "outcome", "base", "margin"])
 def test_a_missing_field_is_named(missing: str) -> None:
     raw = {key: value for key, value in GOAL.items() if key != missing}
     assert said(Goal, raw) == f"goals.yaml: {missing}: is required and missing"
@@ -51,7 +51,7 @@ def test_a_missing_field_is_named(missing: str) -> None:
         ({"margin": 1.5}, "goals.yaml: margin = 1.5: input should be less than or equal to 1"),
         ({"margin": float("nan")}, "goals.yaml: margin = nan: input should be"),
         ({"lift": -0.1}, "goals.yaml: lift = -0.1: input should be greater than or equal to 0"),
-        ({"audiences": []}, "goals.yaml: audiences = '[]': tuple should have at least 1 item"),
+        ({"audiences": "all"}, "goals.yaml: audiences = 'all': input should be a valid tuple"),
         ({"base": "spent"}, "goals.yaml: base = 'spent': input should be 'spend'"),
         ({"name": "1st goal"}, "goals.yaml: name = '1st goal': is not a name"),
         ({"name": "x" * 101}, "is not a name"),
@@ -60,6 +60,11 @@ def test_a_missing_field_is_named(missing: str) -> None:
 )
 def test_a_wrong_field_is_named_with_its_value(changed: dict[str, Any], message: str) -> None:
     assert message in said(Goal, GOAL | changed)
+
+
+def test_a_goal_without_audiences_is_one_for_rules_only() -> None:
+    raw = {key: value for key, value in GOAL.items() if key != "audiences"}
+    assert parse(Goal, raw, "goals.yaml").audiences == ()
 
 
 def test_a_window_that_is_none_is_said_once() -> None:
