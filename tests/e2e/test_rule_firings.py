@@ -82,7 +82,7 @@ def test_rules_fire_by_themselves_once_within_what_the_day_has_left(
     assert held["elevenses"]["users"] == dealt.filter(pl.col("rule") == "elevenses").height > 0
     assert held["nobody_home"]["users"] == 0
     # caps hold over plan and firings, and nothing goes out before the rule fired
-    assert run["touches"] == touches.height
+    assert run["touches"] == touches.height > 0, pl.read_parquet(folder / "refusals.parquet").rows()
     assert touches["send_at"].min().isoformat() >= "2023-10-16T09:00"  # type: ignore[union-attr]
     days = pl.concat([pl.read_parquet(ruled / "plans" / world.plan_date / "touches.parquet"), touches])
     assert days["user"].is_unique().all()
