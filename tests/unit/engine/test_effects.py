@@ -327,7 +327,7 @@ def test_before_it_can_be_learned_the_assumption_stands_and_is_named(tmp_path: P
         (EXPERIMENT.replace("gives: {sent", "gives: {none"), "which is no treated variant"),
         (EXPERIMENT.replace("goal: grow", "goal: shrink"), "unknown goal"),
         (EXPERIMENT + "touchpoints: [mail]\n", "unknown touchpoint"),
-        (EXPERIMENT + "benefit: coupon\n", "either an experiment, a benefit of past plans, or an exploration"),
+        (EXPERIMENT + "benefit: coupon\n", "an experiment, a benefit of past plans, or an exploration"),
         (EXPERIMENT + "outcome: bought\n", "outcome bought needs worth"),
         (EXPERIMENT + "---\n" + EXPERIMENT.split("---")[1].replace("coupon_effect", "b"), "as uplift"),
         ("kind: uplift\nname: a\ngoal: grow\nbenefit: coupon\n", "needs a definition of kind holdout"),
