@@ -338,13 +338,15 @@ def make_plan(growth: Growth, world: World) -> Callable[[Path], Path]:
 @pytest.fixture(scope="session")
 def planned(tmp_path_factory: pytest.TempPathFactory, make_plan: Callable[[Path], Path]) -> Path:
     """A workspace with its plan. Tests may plan further days in it, nothing else."""
-    return make_plan(tmp_path_factory.mktemp("planned") / "club")
+    root = make_plan(tmp_path_factory.mktemp("planned") / "club")
+    shutil.copytree(root, root.parent / "untouched")
+    return root
 
 
 @pytest.fixture
 def planned_copy(planned: Path, tmp_path: Path) -> Path:
-    """The same, to be spoilt."""
-    return Path(shutil.copytree(planned, tmp_path / "spoilt"))
+    """The same before any further day, to be spoilt."""
+    return Path(shutil.copytree(planned.parent / "untouched", tmp_path / "spoilt"))
 
 
 def _tables() -> dict[str, pl.DataFrame]:
