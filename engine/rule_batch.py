@@ -20,7 +20,7 @@ from engine.people import entity_frames
 from engine.population import population
 from engine.rule_given import given_on, run_folder
 from engine.rule_scores import DayScores
-from engine.rules import DEALT, dealt_to, firing_of, rule_audiences
+from engine.rules import DEALT, came_to, dealt_to, firing_of, rule_audiences
 from engine.wiring import Workspace
 from engine.world import zones_and_consent
 from kernel.choices import Allocation, DailyLimits, Limit, Limits, PerUser
@@ -236,42 +236,9 @@ def _touches(workspace: Workspace, run: Run, resources: Resources, assignments: 
 
 
 def _told(firings: Sequence[Firing], work: _Work) -> dict[str, dict[str, Any]]:
-    """As `engine.rules.ran`, at one pass over each frame."""
-    users = _counts(work.audiences, "audience")
-    candidates = _counts(work.candidates, "task")
-    refused = {} if work.touches is None else _counts(work.touches.refusals, "task")
-    given = dict[str, list[Any]]()
-    if work.allocation is not None:
-        sums = work.allocation.assignments.group_by("task").agg(
-            pl.len(), pl.col("cost", "gain", "value").sum().round(6)
-        )
-        given = {task: rest for task, *rest in sums.iter_rows()}
-    told = dict[str, dict[str, Any]]()
-    for firing in firings:
-        variants = {}
-        for way in firing.rule.ways:
-            task = firing.task(way.name)
-            assigned, cost, gain, value = given.get(task, [0, 0.0, 0.0, 0.0])
-            variants[way.name] = {
-                "users": users.get(firing.audience(way.name), 0),
-                "candidates": candidates.get(task, 0),
-                "assigned": assigned,
-                "refused": refused.get(task, 0),
-                "cost": cost,
-                "gain": gain,
-                "value": value,
-            }
-        keys = next(iter(variants.values()))
-        whole = {key: math.fsum(each[key] for each in variants.values()) for key in keys}
-        counts = {key: int(whole[key]) for key in ("users", "candidates", "assigned", "refused")}
-        told[firing.rule.name] = {**whole, **counts, "variants": variants}
-    return told
-
-
-def _counts(frame: pl.DataFrame, by: str) -> dict[str, int]:
-    if by not in frame.columns or frame.is_empty():
-        return {}
-    return dict(frame.group_by(by).len().iter_rows())
+    chosen = None if work.allocation is None else work.allocation.assignments
+    refusals = None if work.touches is None else work.touches.refusals
+    return came_to(firings, work.audiences, work.candidates, chosen, refusals)
 
 
 def _write(

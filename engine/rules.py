@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -88,29 +89,39 @@ def rule_audiences(people: Population, fired: tuple[Firing, ...]) -> list[pl.Dat
 
 
 def ran(day: Day) -> dict[str, dict[str, Any]]:
+    """What the firings of a day's plan came to, as `came_to` has it."""
+    frame = day.candidates.frame
+    return came_to(day.firings, day.audiences, frame, day.allocation.assignments, day.touches.refusals)
+
+
+def came_to(
+    fired: Sequence[Firing],
+    audiences: pl.DataFrame,
+    candidates: pl.DataFrame,
+    assignments: pl.DataFrame | None,
+    refusals: pl.DataFrame | None,
+) -> dict[str, dict[str, Any]]:
     """rule → what its firing came to: `{users, candidates, assigned, refused, cost, gain, value, variants}`.
 
-    Expected money, in major units; each variant besides.
+    Expected money, in major units; each variant besides. None: nothing was allocated.
     """
-    audience = day.audiences.filter(pl.col("audience").str.starts_with(AUDIENCE))
+    audience = audiences.filter(pl.col("audience").str.starts_with(AUDIENCE))
     users = dict(audience.group_by("audience").agg(pl.col("user").n_unique()).iter_rows())
-    candidates = dict(day.candidates.frame.group_by("task").len().iter_rows())
-    refused = dict(day.touches.refusals.group_by("task").len().iter_rows())
-    given = {
-        task: rest
-        for task, *rest in day.allocation.assignments.group_by("task")
-        .agg(pl.len(), pl.col("cost", "gain", "value").sum().round(6))
-        .iter_rows()
-    }
+    could = {} if candidates.is_empty() else dict(candidates.group_by("task").len().iter_rows())
+    refused = {} if refusals is None else dict(refusals.group_by("task").len().iter_rows())
+    given = dict[str, list[Any]]()
+    if assignments is not None:
+        sums = assignments.group_by("task").agg(pl.len(), pl.col("cost", "gain", "value").sum().round(6))
+        given = {task: rest for task, *rest in sums.iter_rows()}
     told: dict[str, dict[str, Any]] = {}
-    for firing in day.firings:
+    for firing in fired:
         variants = {}
         for way in firing.rule.ways:
             task = firing.task(way.name)
-            assigned, cost, gain, value = given.get(task, (0, 0.0, 0.0, 0.0))
+            assigned, cost, gain, value = given.get(task, [0, 0.0, 0.0, 0.0])
             variants[way.name] = {
                 "users": users.get(firing.audience(way.name), 0),
-                "candidates": candidates.get(task, 0),
+                "candidates": could.get(task, 0),
                 "assigned": assigned,
                 "refused": refused.get(task, 0),
                 "cost": cost,
