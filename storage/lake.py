@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -18,22 +19,44 @@ def folder(target: Path) -> Iterator[Path]:
     """A new folder to fill; it takes the place of `target` when the block ends, and never before.
 
     A kill in between leaves either the old folder or the new one (or, between two renames, the old one
-    under `.NAME.before`, which the next write puts away).
+    under `.NAME.before`), and what was begun. The next write puts both away; what another process is still
+    filling is locked, and stays.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = target.with_name(f".{target.name}.{os.getpid()}"), target.with_name(f".{target.name}.before")
-    shutil.rmtree(fresh, ignore_errors=True)
+    for begun in target.parent.glob(f".{target.name}.*[0-9]"):
+        with _held(begun) as free:
+            if free:
+                shutil.rmtree(begun, ignore_errors=True)
     fresh.mkdir()
+    with _held(fresh):
+        try:
+            yield fresh
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        fresh.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[bool]:
+    """Whether the folder could be locked, which it is then; the system unlocks what a killed process held."""
     try:
-        yield fresh
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    fresh.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # another has put it away, or it is no folder
+        yield False
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

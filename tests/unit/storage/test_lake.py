@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from datetime import date
 from pathlib import Path
 
@@ -94,3 +96,19 @@ def test_a_value_that_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> No
     with pytest.raises(TypeError):
         write_json(path, {("a", "b"): 1})
     assert path.read_text() == "1\n"
+
+
+def test_what_other_processes_began_is_put_away_once_they_are_dead(tmp_path: Path) -> None:
+    target = tmp_path / "plan"
+    for name in (".plan.1", ".plan.2"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "half").write_text(name)
+    live = os.open(tmp_path / ".plan.2", os.O_RDONLY)
+    fcntl.flock(live, fcntl.LOCK_EX)
+    with folder(target) as fresh:
+        (fresh / "new").write_text("new")
+    assert tree(tmp_path) == {"plan/new": "new", ".plan.2/half": ".plan.2"}
+    os.close(live)
+    with folder(target) as fresh:
+        (fresh / "newer").write_text("newer")
+    assert tree(tmp_path) == {"plan/newer": "newer"}
