@@ -74,7 +74,7 @@ CASE = Case(
     about="Profit that a policy adds in simulated days, beside nobody touched: habits of real households, "
     "planted answers that differ by user, fatigue, a drift in the middle, users who come and go.",
     measure="added profit",
-    sizes=(5000,),
+    sizes=(10_000,),
     smoke=600,
     run=run,
     packages=("lightgbm", "ortools", "polars"),

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from engine.definitions import Definitions
+from engine.effect_money import effect_money
 from engine.effects_samples import goal_of, sample_of
 from engine.plan_models import asked_model, checked
 from engine.wiring import Workspace
@@ -114,7 +115,7 @@ def _trained(
     trained = train_uplift(
         sample,
         recipe,
-        worth=recipe.profit(goal),
+        worth=effect_money(definitions, recipe, goal, history, as_of).typical,
         seed=seed,
         champion=None if champion is None else champion[0],
     )
@@ -176,11 +177,13 @@ def plan_effects(
                 )
             continue
         model, effects = asked
-        money = _in_money(effects, recipe.profit(goal), recipe.value_at == "low")
+        told = effect_money(definitions, recipe, goal, known, as_of)
+        effects = told.worth(effects)
         for benefit, touchpoint in sorted(ways):
-            mine = money.filter(pl.col("treatment") == benefit)
+            mine = effects.filter(pl.col("treatment") == benefit)
+            money = _in_money(mine, told.factor(benefit, touchpoint), recipe.value_at == "low")
             parts.append(
-                mine.select(
+                money.select(
                     "user",
                     pl.lit(goal.name).alias("goal"),
                     pl.lit(benefit).alias("benefit"),
@@ -190,7 +193,7 @@ def plan_effects(
                     "adds_high",
                 )
             )
-            valued[goal.name, benefit] = _valued(goal, benefit, model, version, recipe)
+            valued[goal.name, benefit] = _valued(goal, benefit, model, version, recipe, told.typical)
     return PlanEffects(
         frame=pl.concat(parts),
         valued=tuple(valued[key] for key in sorted(valued)),
@@ -215,7 +218,8 @@ def _nothing(people: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(schema={"user": people.schema["user"], **labels, **numbers})
 
 
-def _in_money(effects: pl.DataFrame, profit: float, low: bool) -> pl.DataFrame:
+def _in_money(effects: pl.DataFrame, factor: float, low: bool) -> pl.DataFrame:
+    profit = pl.col("worth") * factor
     ends = [pl.col("low") * profit, pl.col("high") * profit]
     money = effects.with_columns(
         adds=pl.col("effect") * profit, adds_low=pl.min_horizontal(ends), adds_high=pl.max_horizontal(ends)
@@ -224,12 +228,15 @@ def _in_money(effects: pl.DataFrame, profit: float, low: bool) -> pl.DataFrame:
 
 
 def _valued(
-    goal: Goal, benefit: str, model: UpliftModel, version: ModelVersion, recipe: UpliftRecipe
+    goal: Goal, benefit: str, model: UpliftModel, version: ModelVersion, recipe: UpliftRecipe, profit: float
 ) -> Valued:
-    average, profit = model.averages[benefit], recipe.profit(goal)
+    """`profit`: of a unit of the outcome, of a typical user."""
+    average = model.averages[benefit]
     low, high = sorted((average.low * profit, average.high * profit))
     trusted = model.trusts(benefit)
     reason = model.reasons[benefit] if trusted else f"single effects are refused: {model.reasons[benefit]}"
+    if recipe.trust == "shrunken":
+        reason = f"single effects as far as users held back bear them out; of the model: {reason}"
     if recipe.value_at == "low":
         reason += "; valued by the low ends of the intervals"
     return Valued(

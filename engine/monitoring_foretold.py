@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from engine.definitions import Definitions
+from engine.effect_money import effect_money
 from engine.effects_samples import first_intentions
 from engine.wiring import Workspace
 from kernel.clock import parse_window
@@ -136,9 +138,9 @@ def uplift(
     the intention: a user is of one day only, so that days tell of different users."""
     definitions, found = space.definitions(), []
     goal = next(each for each in definitions.of(Goal) if each.name == recipe.goal)
-    within, profit = recipe.window(goal), recipe.profit(goal)
+    within = recipe.window(goal)
     holdout = definitions.one(Holdout)
-    if holdout is None or not profit:
+    if holdout is None or not recipe.profit(goal):
         return []
     first = first_intentions(space, holdout, as_of)
     for benefit in treated_by(recipe, {each.name: each for each in definitions.of(Experiment)}):
@@ -147,14 +149,10 @@ def uplift(
             continue
         rows = first.filter(
             (pl.col("goal") == goal.name) & (pl.col("benefit") == benefit) & pl.col("gain_low").is_not_null()
-        ).select(
-            "user",
-            "at",
-            pl.when("treated").then(pl.lit(benefit)).otherwise(pl.lit(CONTROL)).alias("treatment"),
-            (pl.col("gain") / profit).alias("p_foreseen"),
         )
         if rows.is_empty():
             continue
+        rows = _foreseen(definitions, recipe, goal, benefit, history, rows)
         try:
             sample = uplift_sample(history, rows, recipe, within, as_of)
         except BadInput:  # no window is over yet
@@ -164,6 +162,28 @@ def uplift(
             drift = effect_drift(days, alpha=alpha, horizon=_YEAR // _DAY)
             found.append((f"{goal.name} {benefit}", drift))
     return found
+
+
+def _foreseen(
+    definitions: Definitions,
+    recipe: UpliftRecipe,
+    goal: Goal,
+    benefit: str,
+    history: History,
+    rows: pl.DataFrame,
+) -> pl.DataFrame:
+    """user, at, treatment, p_foreseen: gains, which plans tell in money, in units of the outcome again."""
+    parts = []
+    for at in rows["at"].unique(maintain_order=True).to_list():
+        same = rows.filter(pl.col("at") == at)
+        money = effect_money(definitions, recipe, goal, history, at)
+        ways = same["touchpoint"].unique().to_list()
+        factor = pl.col("touchpoint").replace_strict({each: money.factor(benefit, each) for each in ways})
+        unit = pl.col("worth") * factor
+        told = pl.when(unit != 0).then(pl.col("gain") / unit).otherwise(0.0)
+        parts.append(money.worth(same).with_columns(p_foreseen=told))
+    label = pl.when("treated").then(pl.lit(benefit)).otherwise(pl.lit(CONTROL)).alias("treatment")
+    return pl.concat(parts).select("user", "at", label, "p_foreseen")
 
 
 def effect_days(rows: pl.DataFrame) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from kernel.doors import door
 
 if TYPE_CHECKING:
     from models.backtest import BackTest, back_test
+    from models.baskets import Baskets, expected_baskets
     from models.bucketing import bucket_user, bucket_users, held_out
     from models.calibration_drift import CalibrationDrift, calibration_drift, effect_drift
     from models.compare import Comparison, Kept, Verdict, compare, weigh
@@ -72,6 +73,7 @@ __all__ = [
     "USER",
     "BackTest",
     "Baseline",
+    "Baskets",
     "Belonging",
     "CalibrationDrift",
     "Comparison",
@@ -124,6 +126,7 @@ __all__ = [
     "draw",
     "effect_drift",
     "evaluate_uplift",
+    "expected_baskets",
     "feature_drift",
     "find_leaks",
     "fit_value_to_go",

@@ -52,6 +52,11 @@ class Exploration(Definition):
             raise ValueError("nothing is not between 0 and 1: without both sides nothing can be compared")
         return self
 
+    def through(self, benefit: str, touchpoints: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Touchpoints of the ways that give the benefit, of these (None: of all)."""
+        mine = [each.touchpoint for each in self.ways if each.benefit == benefit]
+        return tuple(each for each in mine if touchpoints is None or each in touchpoints)
+
     def chance(self, benefit: str, touchpoints: tuple[str, ...] | None) -> float:
         """P(the benefit), given nothing or any of the ways through these touchpoints (None: all)."""
         mine = [each for each in self.ways if touchpoints is None or each.touchpoint in touchpoints]

@@ -103,14 +103,20 @@ class TrackingStore:
             os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
         follow_artifacts(uri, artifacts, EXPERIMENT)
         with translated():
-            mlflow.set_tracking_uri(uri)
+            self._here()
             self._client = MlflowClient(uri)
 
     @contextmanager
     def run(self, name: str) -> Iterator[str]:
         """Whatever is logged inside goes to this run, whose id is given."""
+        self._here()
         with translated(), mlflow.start_run(experiment_id=self._experiment(), run_name=name) as run:
             yield run.info.run_id
+
+    def _here(self) -> None:
+        """MLflow has one address for the whole process; workspaces that take turns each say theirs."""
+        if mlflow.get_tracking_uri() != self.uri:
+            mlflow.set_tracking_uri(self.uri)
 
     def tell(self, told: Told) -> None:
         """Into the run at hand."""
@@ -222,6 +228,7 @@ class TrackingStore:
     def load(self, name: str, version: int) -> tuple[Any, Any]:
         """The model, and what its evidence is about (None where that was not kept)."""
         with translated(name, version):
+            self._here()
             served = mlflow.pyfunc.load_model(f"models:/{name}/{version}").unwrap_python_model()
         return served.predictor, served.judged
 

@@ -38,18 +38,27 @@ class UpliftRecipe(Definition):
     #: each variant had; absent: as bucketed, from the experiment's first day. Of an exploration: trials made
     #: before, in the same shares: user, at, benefit, touchpoint (nulls: nothing)
     assigned: str | None = None
-    #: of a user in the window: money of the purchases, or whether there was one
-    outcome: Literal["spend", "bought"] = "spend"
+    #: of a user in the window: money of the purchases, whether there was one, or how many there were
+    outcome: Literal["spend", "bought", "purchases"] = "spend"
     #: how long after it an outcome counts; absent: the goal's window
     within: Window | None = None
     #: windows of history that features sum over
     history: tuple[Window, ...] = Field(default=("28d", "84d", "364d"), min_length=1)
-    #: profit in one unit of the outcome; absent: the goal's margin (of `spend` only)
-    worth: Money | None = None
+    #: all that effects may depend on, where the analyst knows; absent: every feature. The fewer, the fewer
+    #: trials are needed
+    features: tuple[str, ...] | None = Field(default=None, min_length=1)
+    #: profit in one unit of the outcome; `basket`: the goal's margin of what the user's own purchases come
+    #: to; absent: the goal's margin (of `spend` only)
+    worth: Money | Literal["basket"] | None = None
     #: what treating one user costs, for the curve of profit
     cost: Money = 0.0
     #: touchpoints that it holds for; absent: all that carry the benefit
     touchpoints: tuple[Name, ...] | None = None
+    #: what is learned from several touchpoints at once holds for each in the measure of its reach
+    by_reach: bool = False
+    #: whose single effects are used: `proven` asks that they beat every baseline, else everyone gets the
+    #: average; `shrunken` uses as much of them as users held back bear out
+    trust: Literal["proven", "shrunken"] = "proven"
     #: `low` values every candidate by the low end of its interval
     value_at: Literal["mean", "low"] = "mean"
     learner: Literal["stack", "s", "t", "x", "dr", "class"] = "stack"
@@ -62,8 +71,12 @@ class UpliftRecipe(Definition):
             raise ValueError(
                 "name what it learns from: either an experiment, a benefit of past plans, or an exploration"
             )
-        if self.outcome == "bought" and self.worth is None:
-            raise ValueError("outcome bought needs worth: the profit in one buyer more")
+        if self.outcome != "spend" and self.worth is None:
+            raise ValueError(f"outcome {self.outcome} needs worth: the profit in one more, or basket")
+        if self.outcome == "spend" and self.worth == "basket":
+            raise ValueError("worth basket needs outcome bought or purchases: spend is money already")
+        if self.by_reach and self.exploration is None:
+            raise ValueError("by_reach needs exploration, which tells through what users were reached")
         if self.assigned is not None and self.benefit is not None:
             raise ValueError("assigned needs experiment, whose variants it names, or exploration")
         return self
@@ -72,9 +85,15 @@ class UpliftRecipe(Definition):
         """How long an outcome counts."""
         return goal.horizon if self.within is None else parse_window(self.within)
 
+    @property
+    def longest(self) -> timedelta:
+        """How far back its features look."""
+        return max(parse_window(each) for each in self.history)
+
     def profit(self, goal: Goal) -> float:
-        """Money in one unit of outcome more: below 0 for a goal that is to decrease it."""
-        worth = goal.margin if self.worth is None else self.worth
+        """Money in one unit of outcome more (of worth `basket`, for each unit of money in a basket): below 0
+        for a goal that is to decrease it."""
+        worth = self.worth if isinstance(self.worth, float) else goal.margin
         return worth if goal.direction == "increase" else -worth
 
 

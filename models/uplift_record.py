@@ -19,7 +19,7 @@ _GREEN, _GOLD, _GREY = "#0b6e4f", "#c9a227", "#888888"
 
 
 def uplift_record(trained: TrainedUplift, data_fingerprint: str) -> Record:
-    """Ready for the registry: the champion when any treatment's single effects were let through."""
+    """Ready for the registry: the champion when any treatment's single effects are used."""
     model, sample = trained.model, trained.sample
     name = model.recipe.name
     reason = "; ".join(f"{treatment}: {said}" for treatment, said in model.reasons.items())
@@ -57,6 +57,7 @@ def parameters(trained: TrainedUplift) -> dict[str, Any]:
         "within": f"{trained.sample.within.days}d",
         "history": " ".join(recipe.history),
         "learner": recipe.learner,
+        "trust": recipe.trust,
         "treatments": " ".join(model.treatments),
         "features": len(model.features),
         "rows": trained.sample.frame.height,

@@ -177,9 +177,13 @@ def _apart(rows: pl.DataFrame, within: timedelta) -> pl.DataFrame:
 
 def _outcomes(history: History, rows: pl.DataFrame, recipe: UpliftRecipe, within: timedelta) -> pl.DataFrame:
     """user, at, y of those who bought in the window."""
-    lines = history.purchases.lazy().select("user", pl.col("at").alias("_at"), "amount")
+    lines = history.purchases.lazy().select("user", "event_id", pl.col("at").alias("_at"), "amount")
     inside = (pl.col("_at") > pl.col("at")) & (pl.col("_at") <= pl.col("at") + within)
-    value = pl.lit(1.0) if recipe.outcome == "bought" else pl.col("amount").sum().cast(pl.Float64)
+    value = {
+        "bought": pl.lit(1.0),
+        "purchases": pl.col("event_id").n_unique().cast(pl.Float64),
+        "spend": pl.col("amount").sum().cast(pl.Float64),
+    }[recipe.outcome]
     return (
         rows.lazy()
         .select("user", "at")

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from kernel.clock import parse_window
+from kernel.errors import BadInput, NotFound
 from kernel.learning import Interval
 from kernel.randomness import derive_seed
 from models.uplift import FittedUplift, Uplift
@@ -63,6 +64,11 @@ class UpliftModel:
         rows = users.with_columns(pl.col(list(self.features)).cast(pl.Float64))
         middle = self.fitted.effects(rows)
         ends = [each.to_numpy() for each in self.fitted.predict_interval(rows)] if self.trusted else []
+        if self.recipe.trust == "shrunken":
+            # differences between users are shrunken already; so is the average then
+            learned = [each.effect.mean for each in self.fitted.averages]
+            drawn = np.array([self.averages[name].mean for name in self.treatments]) - learned
+            middle, ends = middle + drawn, [each + drawn for each in ends]
         parts = []
         for column, name in enumerate(self.treatments):
             if self.trusts(name):
@@ -114,6 +120,17 @@ def train_uplift(
     split = sample.split(recipe.name)
     early, late = split.early, split.late
     names = tuple(name for name in early.features if name in late.features)
+    if recipe.features is not None:
+        for name in recipe.features:
+            if name not in sample.frame.columns:
+                known = tuple(sample.features)
+                raise NotFound("feature", name, known, where=f"uplift {recipe.name}", field="features")
+        names = tuple(name for name in names if name in recipe.features)
+        if not names:
+            raise BadInput(
+                "say nothing: each is unknown, or the same for everyone", where=f"uplift {recipe.name}",
+                field="features", value=recipe.features,
+            )  # fmt: skip
     learner = Uplift(kind=recipe.learner, control=CONTROL, seed=seed, trees=trees or Trees())
     judged = _fit(learner, early, names)
     baselines, warnings = _baselines(split, recipe, judged.treatments, champion)
@@ -131,7 +148,9 @@ def train_uplift(
     final = _fit(replace(learner, groups=recipe.halves), sample, names)
     model = UpliftModel(
         recipe=recipe,
-        fitted=final.trusting({name: each.verdict.promote for name, each in evidence.items()}),
+        fitted=final.trusting(
+            {name: recipe.trust == "shrunken" or each.verdict.promote for name, each in evidence.items()}
+        ),
         judged=judged,
         averages=dict(zip(final.treatments, shrunken(final.averages), strict=True)),
         reasons={name: each.verdict.reason for name, each in evidence.items()},

@@ -97,14 +97,14 @@ kind: model
 name: spend
 predicts: spend
 within: 14d
-every: 14d
+every: 28d
 history: [14d, 56d]
 ---
 kind: model
 name: churn
 predicts: churn
 within: 14d
-every: 14d
+every: 28d
 history: [14d, 56d]
 """
 _BENEFIT = """\
@@ -139,23 +139,27 @@ ways: [{ways}]
 _UPLIFT = """\
 ---
 kind: uplift
-name: effect_{touchpoint}
+name: effect
 goal: sell_more
 exploration: trials
 assigned: pilot.parquet
-touchpoints: [{touchpoint}]
-outcome: bought
-worth: {worth}
+by_reach: true
+outcome: purchases
+worth: basket
+trust: shrunken
+halves: 2
 within: {life}d
 recent: {recent}d
-history: [14d, 56d]
+history: [14d, 56d, 112d]
+features: [discount_share_112d, lateness, gap_mean_days, purchases_56d]
 """
 
 
-def definitions_of(nature: Nature, means: Means, basket: float) -> str:
-    """Everything that the company's operator wrote, as YAML. `basket`: what an order holds on average.
+def definitions_of(nature: Nature, means: Means) -> str:
+    """Everything that the company's operator wrote, as YAML.
 
-    Effects are learned on whether somebody buys: that is far less noisy than how much."""
+    Effects are learned on how often somebody buys, and valued by the own basket: that is far less noisy than
+    what was spent, which one large basket rules."""
     points = ", ".join(TOUCHPOINTS)
     text = _HEAD.format(life=nature.life, margin=nature.margin, touchpoints=points, cap=means.cap,
                         budget=means.budget)  # fmt: skip
@@ -167,10 +171,7 @@ def definitions_of(nature: Nature, means: Means, basket: float) -> str:
         )
     ways = ", ".join(f"{{benefit: {b}, touchpoint: {t}}}" for b in BENEFITS for t in TOUCHPOINTS)
     text += _LEARNING.format(share=means.trials, life=nature.life, ways=ways)
-    for name in TOUCHPOINTS:
-        worth = round(nature.margin * basket, 2)
-        text += _UPLIFT.format(touchpoint=name, worth=worth, life=nature.life, recent=means.recent)
-    return text
+    return text + _UPLIFT.format(life=nature.life, recent=means.recent)
 
 
 class Today:

@@ -77,13 +77,13 @@ class Means:
     #: money that a day's touches may be expected to cost
     budget: float
     #: most touches a user in seven days
-    cap: int = 2
+    cap: int = 1
     #: most touches a day, by touchpoint
     capacity: tuple[int, ...] = ()
     #: part of the users that the engine tries something on a day
     trials: float = 0.03
     #: days of trials that it learns from
-    recent: int = 35
+    recent: int = 28
 
 
 def _ready(due: Floats) -> Floats:

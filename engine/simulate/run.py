@@ -253,11 +253,8 @@ def policies_of(
     """Each with a world of its own; companies live in folders of `root`."""
     means, nature, day = setting.means, setting.nature, start.world.day
 
-    totals = pl.concat([each.orders for each in start.past])["total"].to_numpy()
-    basket = float(totals.mean())
-
     def company(name: str, *, kinds: tuple[str, ...] = (), share: float | None = None) -> Company:
-        text = definitions_of(nature, means if share is None else replace(means, trials=share), basket)
+        text = definitions_of(nature, means if share is None else replace(means, trials=share))
         kept = [each for each in text.split("---\n") if not each.startswith(kinds)]
         made = found_company(root / name, "---\n".join(kept), start.pilot, start.seed)
         made.note(start.past)

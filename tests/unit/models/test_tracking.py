@@ -282,3 +282,18 @@ def test_a_copy_reads_and_writes_its_own_artifacts(known: Known, tmp_path: Path)
         assert follow_artifacts(other.uri, copy / "artifacts", "growth") == 0
     finally:
         mlflow.set_tracking_uri(uri)
+
+
+def test_registries_of_one_process_take_turns(known: Known, tmp_path: Path) -> None:
+    uri = mlflow.get_tracking_uri()
+    try:
+        other = Registry(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "artifacts")
+        made = record_of(known.trained, passed(known.trained), data_fingerprint="d3")
+        theirs = other.record(made, data_fingerprint="d3", key="other")
+        mine = again(known, "turns", name="turns")
+        assert known.registry.load("turns", mine.version)[0].recipe.name == "turns"
+        assert other.load("response", theirs.version)[0].recipe.name == "response"
+        assert (mine.version, theirs.version) == (1, 1)
+        assert [other.find("turns", "turns"), known.registry.find("response", "other")] == [None, None]
+    finally:
+        mlflow.set_tracking_uri(uri)

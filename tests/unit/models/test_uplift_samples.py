@@ -56,6 +56,11 @@ def test_outcomes_are_of_whole_windows_that_do_not_overlap() -> None:
     assert found.immature == 1
     bought_or_not = RECIPE.model_copy(update={"outcome": "bought", "worth": 1.0})
     assert uplift_sample(bought, rows, bought_or_not, WEEK, day(100)).frame["y"].max() == 1.0
+    how_many = RECIPE.model_copy(update={"outcome": "purchases", "worth": "basket"})
+    counted = uplift_sample(bought, rows, how_many, WEEK, day(100)).frame.sort("at", "user")
+    assert counted["y"].to_list() == [2.0, 1.0, 0.0, 1.0]
+    lines = History(purchases=bought.purchases.with_columns(event_id=pl.lit(1)))
+    assert uplift_sample(lines, rows, how_many, WEEK, day(100)).frame["y"].max() == 1.0
 
 
 def test_features_know_nothing_of_what_came_after() -> None:
@@ -151,6 +156,51 @@ def test_refused_effects_are_the_shrunken_average() -> None:
     assert (told["low"][0], told["high"][0]) == (average.low, average.high)
     measured = found.model.fitted.averages[0].effect
     assert abs(average.mean) < abs(measured.mean)
+
+
+def test_shrunken_effects_are_used_without_beating_every_baseline() -> None:
+    """What differs between users is what the stack believes of it; the average is the shrunken one."""
+    recipe = RECIPE.model_copy(update={"trust": "shrunken", "learner": "stack"})
+    sample = world(800, 5, slope=0.3)
+    found = train_uplift(sample, recipe, worth=2.0, seed=1, trees=Trees(rounds=0))
+    assert found.evidence["coupon"].verdict.promote is False
+    assert found.model.trusted
+    told = found.model.effects(sample.frame.select("user", "z", "amount_28d"))
+    assert told["effect"].n_unique() > 100
+    measured, average = found.model.fitted.averages[0].effect, found.model.averages["coupon"]
+    assert abs(average.mean) < abs(measured.mean)
+    learned = found.model.fitted.effects(sample.frame)[:, 0]
+    np.testing.assert_allclose(told["effect"] - learned, average.mean - measured.mean, atol=1e-12)
+    assert (told["low"] < told["effect"]).all()
+    assert (told["effect"] < told["high"]).all()
+
+
+def test_effects_depend_on_the_features_that_are_named_alone() -> None:
+    named = RECIPE.model_copy(update={"features": ("z",), "trust": "shrunken"})
+    found = train_uplift(world(3000, 3), named, worth=1.0, seed=1, trees=Trees(rounds=0))
+    assert found.model.features == ("z",)
+    told = found.model.effects(world(500, 4).frame.select("user", "z"))
+    assert np.corrcoef(told["effect"], world(500, 4).frame["z"])[0, 1] > 0.95
+    for features, said in ((("zz",), "features = 'zz'"), (("constant",), "say nothing")):
+        wrong = RECIPE.model_copy(update={"features": features})
+        with pytest.raises(BadInput, match=said):
+            train_uplift(world(900, 3), wrong, worth=1.0, seed=1, trees=Trees(rounds=0))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"outcome": "purchases"}, "outcome purchases needs worth"),
+        ({"worth": "basket"}, "spend is money already"),
+        ({"by_reach": True}, "by_reach needs exploration"),
+        ({"outcome": "bought", "worth": "wallet"}, "worth"),
+        ({"trust": "blind"}, "trust"),
+        ({"features": []}, "features"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(more: dict[str, object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        UpliftRecipe.model_validate({"name": "effect", "goal": "grow", "benefit": "coupon", **more})
 
 
 def test_averages_are_drawn_to_nothing_as_their_noise_says() -> None:
