@@ -20,7 +20,7 @@ def add_to(app: typer.Typer) -> None:
         days: Annotated[
             int | None, typer.Option("--days", min=1, max=400, help="Played days: 60, with --rule 3.")
         ] = None,
-        users: Annotated[int, typer.Option("--users", help="Users of the simulated world.")] = 5000,
+        users: Annotated[int, typer.Option("--users", help="Users of the simulated world.")] = 10_000,
         seeds: Annotated[int, typer.Option("--seeds", min=1, max=100, help="Worlds, one a seed.")] = 5,
         out: Annotated[Path, typer.Option("--out", help="Folder of days.json and report.html.")] = _OUT,
         rule: Annotated[
