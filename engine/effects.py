@@ -39,10 +39,11 @@ _DEFINITION = "1"
 
 @dataclass(frozen=True, kw_only=True)
 class Valued:
-    """By what the candidates of one goal and benefit are valued, and why by no better."""
+    """By what candidates of a goal, by a benefit through touchpoints, are valued, and why by no better."""
 
     goal: str
     benefit: str
+    touchpoints: tuple[str, ...]
     #: `uplift` (single users' effects), `average effect` (measured, the same for all), or `assumption`
     by: str
     #: version of the uplift model; None: there is none
@@ -52,8 +53,13 @@ class Valued:
     #: one sentence
     reason: str
 
+    @property
+    def what(self) -> str:
+        return f"{self.goal} by {self.benefit} ({', '.join(self.touchpoints)})"
+
     def as_json(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"goal": self.goal, "benefit": self.benefit, "by": self.by}
+        what = {"goal": self.goal, "benefit": self.benefit, "touchpoints": list(self.touchpoints)}
+        found: dict[str, Any] = {**what, "by": self.by}
         if self.model is not None:
             found |= {"model": self.model.name, "version": self.model.version, "run_id": self.model.run_id}
         if self.adds is not None:
@@ -139,12 +145,8 @@ def plan_effects(
     experiments = {each.name: each for each in definitions.of(Experiment)}
     drawing = {each.name: each for each in definitions.of(Exploration)}
     people = audiences.select("user").unique(maintain_order=True).sort("user")
-    parts, valued, warnings = [_nothing(people)], {}, list[str]()
-    for task in tasks:
-        why = "no uplift model is defined for it"
-        valued[task.goal, task.benefit] = Valued(
-            goal=task.goal, benefit=task.benefit, by=ASSUMED, model=None, adds=None, reason=why
-        )
+    parts, valued, warnings = [_nothing(people)], list[Valued](), list[str]()
+    left = {(task.goal, task.benefit, task.touchpoint) for task in tasks}
     for recipe in recipes:
         goal = goal_of(definitions, recipe)
         ways = {
@@ -156,12 +158,10 @@ def plan_effects(
         }
         if not ways:
             continue
+        left -= {(goal.name, *way) for way in ways}
         if _usable_version(workspace, recipe.name, as_of) is None:
-            for benefit in {benefit for benefit, _ in ways}:
-                reason = f"uplift model {recipe.name} has not been learned by then; run: growth train"
-                valued[goal.name, benefit] = Valued(
-                    goal=goal.name, benefit=benefit, by=ASSUMED, model=None, adds=None, reason=reason
-                )
+            reason = f"uplift model {recipe.name} has not been learned by then; run: growth train"
+            valued += _assumptions(goal.name, ways, reason)
             continue
         rows = people.join(
             user_features(known, as_of, recipe.history), on="user", how="left", maintain_order="left"
@@ -171,10 +171,7 @@ def plan_effects(
         )
         warnings += failed
         if asked is None or version is None:
-            for benefit in {benefit for benefit, _ in ways}:
-                valued[goal.name, benefit] = Valued(
-                    goal=goal.name, benefit=benefit, by=ASSUMED, model=None, adds=None, reason=failed[-1]
-                )
+            valued += _assumptions(goal.name, ways, failed[-1])
             continue
         model, effects = asked
         told = effect_money(definitions, recipe, goal, known, as_of)
@@ -193,12 +190,31 @@ def plan_effects(
                     "adds_high",
                 )
             )
-            valued[goal.name, benefit] = _valued(goal, benefit, model, version, recipe, told.typical)
+        for benefit, through in _through(ways).items():
+            valued.append(_valued(goal, benefit, through, model, version, recipe, told.typical))
+    for goal_name in {goal_name for goal_name, _, _ in left}:
+        ways = {(benefit, touchpoint) for each, benefit, touchpoint in left if each == goal_name}
+        valued += _assumptions(goal_name, ways, "no uplift model is defined for it")
     return PlanEffects(
         frame=pl.concat(parts),
-        valued=tuple(valued[key] for key in sorted(valued)),
+        valued=tuple(sorted(valued, key=lambda each: each.what)),
         warnings=tuple(warnings),
     )
+
+
+def _through(ways: set[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+    """benefit → its touchpoints."""
+    benefits = sorted({benefit for benefit, _ in ways})
+    return {each: tuple(sorted(point for benefit, point in ways if benefit == each)) for each in benefits}
+
+
+def _assumptions(goal: str, ways: set[tuple[str, str]], reason: str) -> list[Valued]:
+    return [
+        Valued(
+            goal=goal, benefit=benefit, touchpoints=through, by=ASSUMED, model=None, adds=None, reason=reason
+        )
+        for benefit, through in _through(ways).items()
+    ]
 
 
 def _effects(rows: pl.DataFrame, model: object) -> tuple[UpliftModel, pl.DataFrame] | None:
@@ -228,7 +244,13 @@ def _in_money(effects: pl.DataFrame, factor: float, low: bool) -> pl.DataFrame:
 
 
 def _valued(
-    goal: Goal, benefit: str, model: UpliftModel, version: ModelVersion, recipe: UpliftRecipe, profit: float
+    goal: Goal,
+    benefit: str,
+    through: tuple[str, ...],
+    model: UpliftModel,
+    version: ModelVersion,
+    recipe: UpliftRecipe,
+    profit: float,
 ) -> Valued:
     """`profit`: of a unit of the outcome, of a typical user."""
     average = model.averages[benefit]
@@ -242,6 +264,7 @@ def _valued(
     return Valued(
         goal=goal.name,
         benefit=benefit,
+        touchpoints=through,
         by=UPLIFT if trusted else AVERAGE,
         model=version,
         adds=(average.mean * profit, low, high),

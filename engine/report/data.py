@@ -165,7 +165,7 @@ def _measured(day: Day, money: str) -> list[str]:
     """By what each goal and benefit is valued, where an uplift model is defined, and who is held out."""
     said = []
     for each in day.effects.valued if day.effects else ():
-        what = f"{each.goal} by {each.benefit}"
+        what = each.what
         if each.adds is None:
             said.append(f"{what}: valued by the assumption below; {each.reason}.")
             continue

@@ -190,7 +190,7 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def test_single_effects_value_candidates_with_their_intervals(trial: Workspace) -> None:
     found = valued(trial)
     (told,) = found.valued
-    assert (told.goal, told.benefit, told.by) == ("grow", "coupon", UPLIFT)
+    assert (told.goal, told.benefit, told.touchpoints, told.by) == ("grow", "coupon", ("letter",), UPLIFT)
     assert told.model is not None
     assert told.model.version == 1
     assert told.adds is not None
@@ -337,3 +337,20 @@ def test_before_it_can_be_learned_the_assumption_stands_and_is_named(tmp_path: P
 def test_what_does_not_fit_is_one_sentence(text: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=said):
         _space(tmp_path / "shop", 0.0, text)
+
+
+def test_what_one_model_says_of_some_touchpoints_leaves_the_others_assumed(tmp_path: Path) -> None:
+    definitions = DEFINITIONS.replace("touchpoints: [letter]", "touchpoints: [letter, visit]")
+    more = "kind: touchpoint\nname: visit\nchannel: door\ncost_per_touch: 3\n"
+    init_workspace(tmp_path / "shop")
+    space_root = tmp_path / "shop"
+    (space_root / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
+    _shop(space_root, 1.0)
+    texts = (definitions, more, EXPERIMENT + "touchpoints: [letter]\n")
+    (space_root / "definitions" / "all.yaml").write_text("---\n".join(texts), encoding="utf-8")
+    space = open_workspace(space_root)
+    apply(space, space_root / "definitions", by="test")
+    told = {each.touchpoints: each.reason for each in valued(space, 50).valued}
+    assert set(told) == {("letter",), ("visit",)}
+    assert "has not been learned by then" in told["letter",]
+    assert told["visit",] == "no uplift model is defined for it"
