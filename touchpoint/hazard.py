@@ -145,13 +145,9 @@ def _walk(size: int) -> Floats:
 def _fit(counts: Counts, half_life: float, start: Hazards | None) -> Hazards:
     segments, _, ks, rs = counts.at_risk.shape
     top = ks - 1
-    x, z = _design(ks, rs, half_life)
-    seen = counts.at_risk.any(axis=0).ravel()
-    n = counts.at_risk.reshape(segments, -1)[:, seen]
-    y = counts.events.reshape(segments, -1)[:, seen]
-    x, z = x[seen], z[seen]
-    both = np.concatenate([x, z], 1)
-    width, whole = x.shape[1], both.shape[1]
+    n, y = counts.at_risk, counts.events
+    fades = _fading(np.arange(rs, dtype=float), half_life)
+    width, whole = ks, 2 * ks - 1
     walk = _walk(top)
     common, own = np.zeros(whole), np.zeros((segments, width))
     common[0] = np.log((y.sum() + 0.5) / (n.sum() + 1.0))
@@ -161,11 +157,11 @@ def _fit(counts: Counts, half_life: float, start: Hazards | None) -> Hazards:
         own = start.mean - common[:width]
         common[width:] = start.drawn
         variance = np.array(start.walks) ** 2
-    solved = _Step(n, y, x, both, common, own, variance, walk)
+    solved = _Step(n, y, fades, common, own, variance, walk)
     for _ in range(_ROUNDS):
         before = variance.copy()
         for _ in range(_NEWTON):
-            solved = _Step(n, y, x, both, common, own, variance, walk)
+            solved = _Step(n, y, fades, common, own, variance, walk)
             moved = max(np.abs(solved.common).max(), np.abs(solved.own).max())
             scale = min(1.0, 2.0 / max(moved, 1e-12))
             common, own = common + scale * solved.common, own + scale * solved.own
@@ -174,7 +170,7 @@ def _fit(counts: Counts, half_life: float, start: Hazards | None) -> Hazards:
         variance = solved.variances(common, own, walk, width)
         if np.abs(np.log(variance / before)).max() < 0.02:
             break
-    solved = _Step(n, y, x, both, common, own, variance, walk)
+    solved = _Step(n, y, fades, common, own, variance, walk)
     return Hazards(
         mean=common[:width] + own,
         covariance=solved.theta_covariance(width),
@@ -190,28 +186,22 @@ def _fit(counts: Counts, half_life: float, start: Hazards | None) -> Hazards:
     )  # fmt: skip
 
 
-def _design(ks: int, rs: int, half_life: float) -> tuple[Floats, Floats]:
-    """Rows in the order of counts: [2 · k · r, 1 + K] and [2 · k · r, K]."""
-    top = ks - 1
-    fades = _fading(np.arange(rs, dtype=float), half_life)
-    curve = np.zeros((2, ks, rs, top))
-    for k in range(1, ks):
-        curve[:, k, :, k - 1] = fades
-    drawn = curve.copy()
-    drawn[1] = 0.0
-    ones = np.ones((2, ks, rs, 1))
-    return np.concatenate([ones, curve], -1).reshape(-1, 1 + top), drawn.reshape(-1, top)
-
-
 class _Step:
     """One Newton step from (common, own), with what is needed of the curvature there."""
 
     def __init__(
-        self, n: Floats, y: Floats, x: Floats, both: Floats, common: Floats, own: Floats,
-        variance: Floats, walk: Floats,
-    ) -> None:  # fmt: skip
-        width, whole, top = x.shape[1], both.shape[1], len(walk)
-        log_rate = np.clip((both @ common)[None] + own @ x.T, -30.0, 3.0)
+        self, n: Floats, y: Floats, fades: Floats, common: Floats, own: Floats, variance: Floats, walk: Floats
+    ) -> None:
+        """`n`, `y` [segments, 2, 1 + K, r]; `fades` [r]. A row of them touches a level and, faded, one k:
+        so the curvature is sums over r, and never a product of designs."""
+        top = len(walk)
+        width, whole = 1 + top, 1 + 2 * top
+        curve, other = common[1:width] + own[:, 1:], common[width:]
+        bend = np.zeros((len(n), 2, width))
+        bend[:, :, 1:] = curve[:, None]
+        bend[:, 0, 1:] += other
+        log_rate = (common[0] + own[:, 0])[:, None, None, None] + bend[..., None] * fades
+        log_rate = np.clip(log_rate, -30.0, 3.0)
         rate = n * np.exp(log_rate)
         self._likelihood = float((y * log_rate - rate).sum())
         prior = np.zeros((whole, whole))
@@ -221,16 +211,26 @@ class _Step:
         mine = np.zeros((width, width))
         mine[0, 0] = 1.0 / variance[3]
         mine[1:, 1:] = walk / variance[1]
-        rest = y - rate
-        ahead = both.T @ rest.sum(axis=0) - prior @ common
-        each = rest @ x - own @ mine
-        weighted = rate.sum(axis=0)
-        a = (both * weighted[:, None]).T @ both + prior
-        d = np.matmul(rate[:, None, :] * x.T[None], x) + mine
-        b = np.matmul(rate[:, None, :] * x.T[None], both)
+        rest, ks = y - rate, np.arange(1, width)
+        slope, first, second = (rest @ fades)[..., 1:], (rate @ fades)[..., 1:], (rate @ fades**2)[..., 1:]
+        each = np.concatenate([rest.sum(axis=(1, 2, 3))[:, None], slope.sum(axis=1)], 1)
+        ahead = np.concatenate([each.sum(axis=0), slope[:, 0].sum(axis=0)]) - prior @ common
+        each = each - own @ mine
+        d = np.zeros((len(n), width, width))
+        d[:, 0, 0] = rate.sum(axis=(1, 2, 3))
+        d[:, 0, 1:] = d[:, 1:, 0] = first.sum(axis=1)
+        d[:, ks, ks] = second.sum(axis=1)
+        b = np.concatenate([d, np.zeros((len(n), width, top))], 2)
+        b[:, 0, width:] = first[:, 0]
+        b[:, ks, top + ks] = second[:, 0]
+        a = np.zeros((whole, whole))
+        a[:width] = b.sum(axis=0)
+        a[width:, :width] = a[:width, width:].T
+        a[top + ks, top + ks] = second[:, 0].sum(axis=0)
+        a, d = a + prior, d + mine
         inverse = np.linalg.inv(d)
         pulled = inverse @ b
-        schur = a - np.einsum("sij,sik->jk", b, pulled)
+        schur = a - np.tensordot(b, pulled, axes=((0, 1), (0, 1)))
         self.common_covariance = np.linalg.inv(schur)
         self.common = self.common_covariance @ (ahead - np.einsum("sij,si->j", pulled, each))
         self.own = np.einsum("sij,sj->si", inverse, each) - pulled @ self.common
@@ -245,7 +245,7 @@ class _Step:
         return float(self._evidence)
 
     def _own_covariance(self) -> Floats:
-        spread = np.einsum("sij,jk,slk->sil", self._pulled, self.common_covariance, self._pulled)
+        spread = self._pulled @ self.common_covariance @ self._pulled.transpose(0, 2, 1)
         return np.asarray(self._inverse + spread, float)
 
     def roots(self) -> tuple[Floats, Floats, Floats]:
