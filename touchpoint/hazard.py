@@ -228,10 +228,10 @@ class _Step:
         a[width:, :width] = a[:width, width:].T
         a[top + ks, top + ks] = second[:, 0].sum(axis=0)
         a, d = a + prior, d + mine
-        inverse = np.linalg.inv(d)
-        pulled = inverse @ b
+        inverse: Floats = np.asarray(np.linalg.inv(d), float)
+        pulled: Floats = np.asarray(inverse @ b, float)
         schur = a - np.tensordot(b, pulled, axes=((0, 1), (0, 1)))
-        self.common_covariance = np.linalg.inv(schur)
+        self.common_covariance: Floats = np.asarray(np.linalg.inv(schur), float)
         self.common = self.common_covariance @ (ahead - np.einsum("sij,si->j", pulled, each))
         self.own = np.einsum("sij,sj->si", inverse, each) - pulled @ self.common
         self._inverse, self._pulled = inverse, pulled
