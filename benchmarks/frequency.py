@@ -27,16 +27,21 @@ from benchmarks.frequency_world import (
     market,
 )
 from touchpoint.exposure_states import RECENCY
-from touchpoint.frequency_control import DRAWN_RATE, choose, drawn_share, first_then, follow
-from touchpoint.frequency_curves import CURIOUS, DRAWN, SETTLES, Curves, learn_curves, value_states
+from touchpoint.frequency_control import (
+    DRAWN_RATE,
+    choose,
+    drawn_share,
+    first_share,
+    first_then,
+    follow,
+)
+from touchpoint.frequency_curves import Curves, learn_curves, value_states
 from touchpoint.frequency_value import Values, evaluate, targets, tiring_states
 from touchpoint.hazard import Counts
 from touchpoint.pacing import price_now
 
 SEEDS = 10
 DRAWN_SHARE = 0.02
-#: days that one draw from what is believed stands: touches that need more touches are not begun in vain
-TERM = 7
 OURS, ORACLE, FIRST_COME, QUOTA = "ours", "oracle that knows the curves", "first-come caps", "equal quota"
 PROPENSITY = "highest propensity, capped"
 
@@ -57,14 +62,17 @@ class Steered(ABC):
     comes: float = 1.0
     drawn: Truths = field(init=False)
     target: Floats = field(init=False)
-    #: the randomised part's coins of the day
-    coin: Truths = field(init=False)
+    #: the randomised part's users who are to be touched today, should they look in
+    due: Truths = field(init=False)
+    #: of the day's touches, those for users who are steered, and how many of these are spent
+    ours: int = 0
+    spent: int = 0
 
     def __post_init__(self) -> None:
         self.budget = round(EACH * self.size / DAYS)
         self.drawn = np.zeros(self.size, bool)
         self.target = np.zeros(self.size)
-        self.coin = np.zeros(self.size, bool)
+        self.due = np.zeros(self.size, bool)
 
     @abstractmethod
     def value(self) -> Values:
@@ -72,7 +80,9 @@ class Steered(ABC):
 
     def begin(self, day: int, people: People) -> None:
         self.day = day
-        self.coin = self.rng.random(self.size) < DRAWN_RATE
+        coin = self.rng.random(self.size) < DRAWN_RATE
+        self.due = people.there & self.drawn & coin & (people.k < self.target)
+        self.ours, self.spent = max(self.budget - round(self.comes * int(self.due.sum())), 0), 0
         if self.price < 0:  # what the first day's best touches would be worth, looked at a few times
             self.price = 0.0
             for _ in range(8):
@@ -82,17 +92,18 @@ class Steered(ABC):
         self.ceiling = self.clearing(people)
         self.worth = self.values.worth
 
-    def gains(self, people: People) -> Floats:
+    def gains(self, people: People, who: Ints) -> Floats:
         assert self.values is not None
-        return self.looked_up(self.values, people)
+        return self.looked_up(self.values, people, who)
 
-    def looked_up(self, values: Values, people: People) -> Floats:
-        r = np.where(people.k > 0, np.minimum(people.r, RECENCY - 1), RECENCY - 1)
-        return np.asarray(values.gain[people.segment, people.k, r, people.n], float)
+    def looked_up(self, values: Values, people: People, who: Ints) -> Floats:
+        k = people.k[who]
+        r = np.where(k > 0, np.minimum(people.r[who], RECENCY - 1), RECENCY - 1)
+        return np.asarray(values.gain[people.segment[who], k, r, people.n[who]], float)
 
     def clearing(self, people: People) -> float:
-        gains = self.gains(people)[people.there & ~self.drawn]
-        expected = round(self.budget / self.comes)  # of those, so many as the budget are thought to look in
+        gains = self.gains(people, np.flatnonzero(people.there & ~self.drawn))
+        expected = round(self.ours / self.comes)  # of those, so many as the budget are thought to look in
         return choose(gains, np.zeros(len(gains), bool), budget=min(expected, len(gains))).ceiling
 
     def __call__(self, day: int, slot: int, present: Truths, people: People, left: int) -> Truths:
@@ -102,16 +113,18 @@ class Steered(ABC):
                 self.comes, self.came = max(self.came / max(int(people.there.sum()), 1), 0.01), 0
             self.begin(day, people)
         self.came += int(present.sum())
-        price = price_now(
-            self.ceiling, spent=self.budget - left, share=(slot + 1) / SLOTS, budget=self.budget
-        )
-        chosen = present & self.drawn & self.coin & (people.k < self.target)
-        gains = np.where(present & ~self.drawn, self.gains(people), -np.inf)
-        gains = np.where(gains > price, gains, -np.inf)
+        price = price_now(self.ceiling, spent=self.spent, share=(slot + 1) / SLOTS, budget=self.ours)
+        chosen = present & self.due
         rest = left - int(chosen.sum())
         if rest < 0:
             return np.zeros(self.size, bool)
-        return chosen | choose(gains, np.zeros(self.size, bool), budget=rest).touched
+        who = np.flatnonzero(present & ~self.drawn)
+        gains = self.gains(people, who)
+        gains = np.where(gains > price, gains, -np.inf)
+        steered = choose(gains, np.zeros(len(who), bool), budget=min(rest, self.ours - self.spent)).touched
+        self.spent += int(steered.sum())
+        chosen[who[steered]] = True
+        return chosen
 
 
 @dataclass
@@ -125,22 +138,23 @@ class Knowing(Steered):
 
 @dataclass
 class Learning(Steered):
-    """Counts what it sees, learns every night, and draws from what it believes every morning."""
+    """Counts what it sees, learns every night, and goes by what it believes every morning."""
 
     seed: int = 0
     curves: Curves | None = None
-    #: by a wider draw, on days on which the budget is not used up
-    curious: Values | None = None
+    #: by the mean of what is believed, on days on which the budget is not used up
+    hoped: Values | None = None
     outcomes: Counts = field(init=False)
     leaves: Counts = field(init=False)
     #: part of the users whose touches are drawn, and each user's place; touches that each has had
-    share: float | None = None
+    share: float = field(init=False)
     place: Floats = field(init=False)
     had: Ints = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.place, self.had = self.rng.random(self.size), np.zeros(self.size, np.int64)
+        self.share = first_share(DRAWN_SHARE, users=self.size, segments=SEGMENTS, at_most=WORTH.at_most)
         self.target = self.rng.integers(WORTH.at_most + 1, size=self.size).astype(float)
         # one made-up user a thousand days at risk: how often things happen before anything was seen
         shape = (SEGMENTS, 2, WORTH.at_most + 1, RECENCY)
@@ -156,29 +170,26 @@ class Learning(Steered):
         if self.curves is None:
             self.learn()
         assert self.curves is not None
-        return self.believed(DRAWN)
+        return self.believed(expected=False)
 
-    def believed(self, drawn: float) -> Values:
+    def believed(self, *, expected: bool) -> Values:
         assert self.curves is not None
-        rng = None
-        if drawn > DRAWN or self.day >= SETTLES:
-            rng = np.random.default_rng([self.seed, self.day // TERM])
-        return value_states(self.curves, WORTH, self.price, rng=rng, start=self.worth, drawn=drawn)
+        return value_states(self.curves, WORTH, self.price, expected=expected, start=self.worth)
 
     def begin(self, day: int, people: People) -> None:
-        self.curious = None
+        self.hoped = None
         seen = float(self.had[self.drawn].sum())
         self.share = drawn_share(DRAWN_SHARE, self.share, seen=seen, segments=SEGMENTS)
         self.drawn = self.place < self.share
         super().begin(day, people)
         if self.ceiling == 0:
-            self.curious = self.believed(CURIOUS)
+            self.hoped = self.believed(expected=True)
 
-    def gains(self, people: People) -> Floats:
-        found = super().gains(people)
-        if self.curious is None:
+    def gains(self, people: People, who: Ints) -> Floats:
+        found = super().gains(people, who)
+        if self.hoped is None:
             return found
-        return first_then(found, self.looked_up(self.curious, people))
+        return first_then(found, self.looked_up(self.hoped, people, who))
 
     def learn(self) -> None:
         names = tuple(f"segment {place}" for place in range(SEGMENTS))
@@ -320,7 +331,7 @@ CASE = Case(
         f"{SEGMENTS} segments with planted curves (immune, sure to buy, concave, inverted U, easily "
         f"annoyed), {DAYS} days, {EACH:g} touches a user for everybody, ten seeds: users, moments and luck "
         "are the same for all contestants of a seed. Ours learns from its own exposures only, of which "
-        f"those of {DRAWN_SHARE:.0%} of the users are drawn at first, of fewer as more is known; a user is "
+        f"those of at most {DRAWN_SHARE:.0%} of the users are drawn, of fewer as more is known; a user is "
         "touched when she looks in, or not, and who looks in later is not known. The oracle decides in the "
         "same way, knows the planted curves and draws nobody. Seconds are of the processor."
     ),

@@ -21,7 +21,6 @@ from engine.wiring import Workspace
 from kernel.clock import start_of_day
 from kernel.errors import BadInput, NotFound
 from kernel.ids import fingerprint, frame_fingerprint
-from kernel.randomness import derive_seed
 from planner.api import Steered
 from storage.lake import folder, write_json
 from touchpoint.api import (
@@ -35,8 +34,6 @@ from touchpoint.api import (
     price_now,
 )
 
-#: days that one draw from what is believed stands
-_TERM = 7
 _SUMMARY, _CURVES, _DECISIONS = "frequency.json", "curves.parquet", "decisions.parquet"
 _EPOCH = date(1970, 1, 1)
 
@@ -73,12 +70,8 @@ def fit(workspace: Workspace, definition: Frequency, day: date, cells: pl.DataFr
     )
     curves = learn_from(seen, opts_out=definition.opt_out is not None)
     number = (day - _EPOCH).days
-    seed = derive_seed(workspace.settings.seed, "frequency", definition.name, number // _TERM)
-    decided = decide(
-        definition, seen, curves, before=before.prices, day=number,
-        age=before.age, rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    summary = _summary(definition, day, seen, decided, before.share)
+    decided = decide(definition, seen, curves, before=before.prices, day=number)
+    summary = _summary(definition, day, seen, decided, told.share)
     found = Fitted(definition=definition, seen=seen, decided=decided, summary=summary)
     with folder(_folder(workspace, definition.name, day)) as fresh:
         decided.curves.table().write_parquet(fresh / _CURVES)
@@ -216,17 +209,14 @@ class _Before(NamedTuple):
 
     #: looked ahead with then, and what the best touch not made would have added; None: there was none
     prices: tuple[float, float] | None
-    #: of the users, whose number of touches is drawn now
-    share: float
-    #: days since the first one that was fitted
-    age: int
+    #: of the users, whose number of touches is drawn now; None: as many as at first
+    share: float | None
 
 
 def _before(workspace: Workspace, definition: Frequency, day: date) -> _Before:
-    fitted, declared = _fitted(workspace, definition.name, day), definition.randomised
-    if not fitted:
-        return _Before(None, declared, 0)
-    newest, age = fitted[-1], (day - date.fromisoformat(fitted[0].name)).days
+    newest, declared = _newest(workspace, definition.name, day), definition.randomised
+    if newest is None:
+        return _Before(None, None)
     try:
         raw = json.loads((newest / _SUMMARY).read_text(encoding="utf-8"))
         prices = float(raw["looks_ahead_at"]), float(raw["price"])
@@ -234,7 +224,9 @@ def _before(workspace: Workspace, definition: Frequency, day: date) -> _Before:
         seen, segments = float(raw.get("drawn_exposures", 0.0)), len(raw["segments"])
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"cannot be read: {error}", where=str(newest / _SUMMARY), field="price") from None
-    return _Before(prices, drawn_share(declared, share, seen=seen, segments=segments), age)
+    if share is not None:
+        share = drawn_share(declared, share, seen=seen, segments=segments)
+    return _Before(prices, share)
 
 
 def _newest(workspace: Workspace, name: str, before: date | None) -> Path | None:

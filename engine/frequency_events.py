@@ -13,7 +13,7 @@ from insight.api import has_text_ids, read_events, read_fields, typed_users
 from kernel.errors import BadInput
 from kernel.events import INSTANT
 from storage.events import EventLog
-from touchpoint.api import EVERYBODY, UNKNOWN, Frequency, is_drawn
+from touchpoint.api import EVERYBODY, UNKNOWN, Frequency, first_share, is_drawn
 
 _PAGE = 50_000
 #: segments that come from the cells of a day's plan
@@ -26,6 +26,8 @@ class Told:
 
     #: user, segment, randomised
     users: pl.DataFrame
+    #: of the users, whose number of touches is drawn
+    share: float
     #: user, at
     exposures: pl.DataFrame
     outcomes: pl.DataFrame
@@ -33,10 +35,14 @@ class Told:
 
 
 def read_told(
-    workspace: Workspace, definition: Frequency, as_of: datetime, cells: pl.DataFrame | None, share: float
+    workspace: Workspace,
+    definition: Frequency,
+    as_of: datetime,
+    cells: pl.DataFrame | None,
+    share: float | None,
 ) -> Told:
     """As of an instant. `cells`: user, cell, stage, cluster, tier; where segments come from them. `share`: of
-    the users, whose number of touches is drawn.
+    the users, whose number of touches is drawn; None: as many as at first.
 
     Raises BadInput for a name that the catalog or the definitions do not know, or segments of cells where
     no plan has laid any.
@@ -44,11 +50,17 @@ def read_told(
     since = as_of - timedelta(days=definition.days("history"))
     users = _audience(workspace, definition, as_of)
     users = _segmented(workspace, definition, users, cells)
+    if share is None:
+        segments = max(users["segment"].n_unique(), 1)
+        share = first_share(
+            definition.randomised, users=users.height, segments=segments, at_most=definition.at_most
+        )
     drawn = [is_drawn(user, definition.name, share) for user in users["user"]]
     users = users.with_columns(pl.Series("randomised", drawn, dtype=pl.Boolean))
     kind = users.schema["user"]
     return Told(
         users=users,
+        share=share,
         exposures=_exposures(workspace, definition, users, since, as_of),
         outcomes=event_times(workspace, definition.outcome, since, as_of, kind),
         leaves=pl.DataFrame(schema={"user": kind, "at": INSTANT})

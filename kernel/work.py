@@ -45,6 +45,9 @@ class Goal(Definition):
     margin: Share
     #: part of the base that one response adds; an assumption until an experiment measures it
     lift: Share
+    #: what a touch must be worth at least, in money: one that reaches a user today keeps others away from her
+    #: for as long as caps say
+    least_value: Money = 0.0
 
     @model_validator(mode="after")
     def _unit_has_a_value(self) -> Goal:

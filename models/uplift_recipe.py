@@ -34,6 +34,8 @@ class UpliftRecipe(Definition):
     exploration: Name | None = None
     #: trials older than this are forgotten, so that it follows what changes; absent: none are
     recent: Window | None = None
+    #: a trial of so long ago teaches half as much as one of today; absent: all teach alike
+    forgets: Window | None = None
     #: file of the workspace: user, variant, at (of the exposure), and maybe `p_VARIANT`, the chance that
     #: each variant had; absent: as bucketed, from the experiment's first day. Of an exploration: trials made
     #: before, in the same shares: user, at, benefit, touchpoint (nulls: nothing)

@@ -66,6 +66,13 @@ class UpliftSample:
             return None
         return self.frame.select(pl.col(own).alias(each) for own, each in names.items())
 
+    def weight(self, forgets: timedelta | None) -> Floats | None:
+        """One a row, halved with every `forgets` of age; None where all weigh alike."""
+        if forgets is None:
+            return None
+        age = (pl.lit(self.as_of) - pl.col("at")) / forgets
+        return np.asarray(self.frame.select((0.5**age).alias("weight"))["weight"], dtype=np.float64)
+
     @property
     def y(self) -> Floats:
         return np.asarray(self.frame["y"].to_numpy(), dtype=np.float64)

@@ -132,7 +132,8 @@ def train_uplift(
                 field="features", value=recipe.features,
             )  # fmt: skip
     learner = Uplift(kind=recipe.learner, control=CONTROL, seed=seed, trees=trees or Trees())
-    judged = _fit(learner, early, names)
+    forgets = None if recipe.forgets is None else parse_window(recipe.forgets)
+    judged = _fit(learner, early, names, forgets)
     baselines, warnings = _baselines(split, recipe, judged.treatments, champion)
     evidence = evaluate_uplift(
         judged,
@@ -140,12 +141,13 @@ def train_uplift(
         late.frame["treatment"],
         late.y,
         seed=seed,
+        weight=late.weight(forgets),
         propensity=late.propensity,
         baselines=baselines,
         segment=_segments(late.frame, recipe),
         money=Worth(value=worth, cost=recipe.cost),
     )
-    final = _fit(replace(learner, groups=recipe.halves), sample, names)
+    final = _fit(replace(learner, groups=recipe.halves), sample, names, forgets)
     model = UpliftModel(
         recipe=recipe,
         fitted=final.trusting(
@@ -168,9 +170,13 @@ def train_uplift(
     )
 
 
-def _fit(learner: Uplift, sample: UpliftSample, names: tuple[str, ...]) -> FittedUplift:
-    frame = sample.frame
-    return learner.fit(frame.select(names), frame["treatment"], sample.y, propensity=sample.propensity)
+def _fit(
+    learner: Uplift, sample: UpliftSample, names: tuple[str, ...], forgets: timedelta | None
+) -> FittedUplift:
+    frame, weight = sample.frame, sample.weight(forgets)
+    return learner.fit(
+        frame.select(names), frame["treatment"], sample.y, weight=weight, propensity=sample.propensity
+    )
 
 
 def _baselines(

@@ -92,7 +92,8 @@ def derive_candidates(
     touch is worth besides its gain, as that of a trial is what it teaches: part of `value`, of nothing else.
 
     Left out, with the count kept: a user in several audiences of one goal keeps the first; candidates
-    that a cap or consent forbids; candidates of value ≤ 0, unless a floor of `daily` may need them.
+    that a cap or consent forbids; candidates of value ≤ 0 or below what the goal asks for, unless a floor of
+    `daily` may need them.
     """
     if not tasks:
         raise BadInput("has no tasks", field="plan")
@@ -117,8 +118,11 @@ def derive_candidates(
     if besides:
         more = pl.col("task").replace_strict(besides, default=0.0, return_dtype=pl.Float64)
         valued = valued.with_columns(value=(pl.col("value") + more).round(_DIGITS))
-    kept = valued.filter((pl.col("value") > 0) | _needed(daily, valued.columns)).sort("user", "task")
-    pruned["costs more than it is expected to gain"] = valued.height - kept.height
+    needed = _needed(daily, valued.columns)
+    gains = valued.filter((pl.col("value") > 0) | needed)
+    pruned["costs more than it is expected to gain"] = valued.height - gains.height
+    kept = gains.filter((pl.col("value") >= pl.col("least_value")) | needed).sort("user", "task")
+    pruned["is worth less than its goal asks of a touch"] = gains.height - kept.height
     columns = COLUMNS if scores.effects is None else (*COLUMNS, *INTERVAL)
     if withheld is not None:
         marked = _marked(kept, withheld)
@@ -164,6 +168,7 @@ def _task_table(tasks: Sequence[Task], resources: Resources, window: timedelta) 
                 "task": task.name,
                 "place": 0 if task.rule else goal.audiences.index(task.audience),
                 "base": goal.base,
+                "least_value": goal.least_value,
                 "worth": goal.margin * goal.lift * _per_base(goal, window) * _SIGN[goal.direction],
                 "reach": touchpoint.reach,
                 "per_touch": touchpoint.cost_per_touch,

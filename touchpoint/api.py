@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from touchpoint.export import export_touches
     from touchpoint.exposure_states import Seen, derive_states
     from touchpoint.frequency import EVERYBODY, UNKNOWN, Frequency, check_frequencies
-    from touchpoint.frequency_control import drawn_share, is_drawn
+    from touchpoint.frequency_control import drawn_share, first_share, is_drawn
     from touchpoint.frequency_curves import learn_from
     from touchpoint.frequency_day import Decided, decide
     from touchpoint.inputs import check_caps
@@ -88,6 +88,7 @@ __all__ = [
     "delta",
     "derive_states",
     "drawn_share",
+    "first_share",
     "export_touches",
     "is_drawn",
     "keys_of",

@@ -87,16 +87,19 @@ class Drawn:
         return k < self.target and self.coin < DRAWN_RATE
 
 
-def drawn_share(declared: float, before: float | None, *, seen: float, segments: int) -> float:
-    """Part of the users whose number of touches is drawn today: as declared at first, and smaller from day to
-    day once those who are drawn have had enough exposures. It does not rise again: who was let go is steered,
-    and nothing that she saw since was drawn.
+def first_share(declared: float, *, users: int, segments: int, at_most: int) -> float:
+    """Part of the users whose number of touches is drawn at first: as declared, and no more than are needed
+    for enough exposures, at `at_most` / 2 each."""
+    return min(declared, _ENOUGH * segments / max(users * at_most / 2, 1.0))
 
-    `before`: the last day's; None: there was none. `seen`: exposures of those who were drawn then."""
-    if before is None:
-        return declared
+
+def drawn_share(declared: float, before: float, *, seen: float, segments: int) -> float:
+    """The same on a later day: smaller from day to day once those who are drawn have had enough exposures. It
+    does not rise again: who was let go is steered, and nothing that she saw since was drawn.
+
+    `before`: the last day's. `seen`: exposures of those who were drawn then."""
     fewer = before * min(1.0, _ENOUGH * segments / max(seen, 1.0))
-    return max(_STAYS * declared, min(declared, fewer))
+    return max(min(_STAYS * declared, before), fewer)
 
 
 def is_drawn(user: object, name: str, share: float) -> bool:

@@ -14,13 +14,6 @@ from touchpoint.hazard import Counts, Floats, Hazards, fit_hazards
 _RECENCIES = tuple(float(r) for r in range(RECENCY))
 #: standard deviations to the ends of a 95 % interval
 _NORMAL = 1.959964
-#: how far drawn curves lie from the mode, in posterior deviations: full draws waste more than they find out
-DRAWN = 0.3
-#: and of the draws by which what the budget leaves over is spent
-CURIOUS = 1.0
-#: days from the first decision on in which nothing is drawn: while little is known all kinds are believed to
-#: be alike and are tried alike, where a draw would try those alone that chance favours
-SETTLES = 14
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,16 +25,13 @@ class Curves:
     #: by the number of exposures within the tiring window; None: nobody opts out
     leaves: Hazards | None
 
-    def hazards(self, rng: np.random.Generator | None = None, drawn: float = DRAWN) -> tuple[Floats, Floats]:
-        """P(outcome) [segments, 1 + at_most, RECENCY] and P(opts out) [segments, 1 + n]: at the posterior's
-        mode, or, with `rng`, drawn from it (Thompson sampling: who is uncertain is tried as often as she
-        might be best)."""
-        theta = None if rng is None else self.outcomes.sample(rng, drawn)
-        outcomes = self.outcomes.hazards(_RECENCIES, theta)
+    def hazards(self, *, expected: bool = False) -> tuple[Floats, Floats]:
+        """P(outcome) [segments, 1 + at_most, RECENCY] and P(opts out) [segments, 1 + n]: what is believed
+        most, or, `expected`, means of what is believed: higher by as much as is not known."""
+        outcomes = _hazards(self.outcomes, _RECENCIES, expected)
         if self.leaves is None:
             return outcomes, np.zeros((len(outcomes), 1))
-        theta = None if rng is None else self.leaves.sample(rng, drawn)
-        return outcomes, self.leaves.hazards((0.0,), theta)[..., 0]
+        return outcomes, _hazards(self.leaves, (0.0,), expected)[..., 0]
 
     def table(self) -> pl.DataFrame:
         """One row a segment, curve (`outcome`, `opt_out`) and k: hazard on the day of the k-th exposure (for
@@ -50,6 +40,10 @@ class Curves:
         if self.leaves is not None:
             parts.append(_table(self.segments, "opt_out", self.leaves, 1))
         return pl.concat(parts)
+
+
+def _hazards(fit: Hazards, r: tuple[float, ...], expected: bool) -> Floats:
+    return fit.expected(r) if expected else fit.hazards(r)
 
 
 def _table(segments: tuple[str, ...], curve: str, fit: Hazards, first: int) -> pl.DataFrame:
@@ -93,9 +87,8 @@ def learn_from(seen: Seen, *, opts_out: bool) -> Curves:
 
 
 def value_states(
-    curves: Curves, worth: Worth, price: float, *, rng: np.random.Generator | None = None,
-    start: Floats | None = None, drawn: float = DRAWN,
-) -> Values:  # fmt: skip
-    """Worth and gain of a touch in every state, at a price a touch."""
-    outcomes, leaves = curves.hazards(rng, drawn)
+    curves: Curves, worth: Worth, price: float, *, expected: bool = False, start: Floats | None = None
+) -> Values:
+    """Worth and gain of a touch in every state, at a price a touch; `expected` as in `Curves.hazards`."""
+    outcomes, leaves = curves.hazards(expected=expected)
     return evaluate(outcomes, leaves, worth, price, start=start)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from touchpoint.exposure_states import RECENCY, Seen
 from touchpoint.frequency import Frequency
 from touchpoint.frequency_control import Chosen, Truths, choose, draw, first_then, follow
-from touchpoint.frequency_curves import CURIOUS, DRAWN, SETTLES, Curves, value_states
+from touchpoint.frequency_curves import Curves, value_states
 from touchpoint.frequency_value import Values, rising, targets
 from touchpoint.hazard import Floats
 
@@ -45,13 +45,11 @@ class Decided:
 
 
 def decide(
-    definition: Frequency, seen: Seen, curves: Curves, *, before: tuple[float, float] | None, day: int,
-    age: int, rng: np.random.Generator,
-) -> Decided:  # fmt: skip
+    definition: Frequency, seen: Seen, curves: Curves, *, before: tuple[float, float] | None, day: int
+) -> Decided:
     """`before`: the last day's price to look ahead with, and its ceiling's price; None on the first day.
-    `day`: its number, by which drawn users' targets and coins differ; `age`: days since the first one. After
-    the first weeks who is uncertain is explored by a draw from what is believed (`rng`); factors are by what
-    is believed most."""
+    `day`: its number, by which drawn users' targets and coins differ. Touches go by what is believed most;
+    what the budget leaves over, by the mean of what is believed, so that who is uncertain is tried."""
     states, worth = seen.states, definition.worth
     place = states["place"].to_numpy()
     k, n = (states[name].to_numpy() for name in ("k", "n"))
@@ -69,36 +67,31 @@ def decide(
     due &= free
     due &= np.cumsum(due) <= budget
     left = budget - int(due.sum())
-    sample = int(rng.integers(2**63))
 
     def gains(values: Values) -> Floats:
         found = values.gain[place, k, r, np.minimum(n, values.gain.shape[3] - 1)]
         return np.asarray(np.where(free & ~drawn, found, -np.inf), float)
 
-    def valued(price: float, start: Floats | None, drawn: float = DRAWN) -> Values:
-        rng = np.random.default_rng(sample) if drawn > DRAWN or age >= SETTLES else None
-        return value_states(curves, worth, price, rng=rng, start=start, drawn=drawn)
-
     price = definition.price if before is None else follow(*before)
-    values = valued(price, None)
+    values = value_states(curves, worth, price)
     if before is None:
         for _ in range(_LOOKS):
             ceiling = choose(gains(values), free, budget=left).ceiling
             price += _MOVES * (ceiling - price)
-            values = valued(price, values.worth)
-    believed = value_states(curves, worth, price, start=values.worth)
+            values = value_states(curves, worth, price, start=values.worth)
     gain, up = gains(values), rising(curves.hazards()[0])[place, k]
     if (gain > 0).sum() < left:  # what would be left over finds out about those who may be underrated
-        gain = first_then(gain, gains(valued(price, values.worth, CURIOUS)))
+        hoped = value_states(curves, worth, price, expected=True, start=values.worth)
+        gain = first_then(gain, gains(hoped))
     chosen = choose(gain, up, budget=left, floor=min(definition.floor, left))
     touched = chosen.touched | due
     target = targets(values, price)[place, k]
     target[drawn] = [each.target for each in draws]
-    first = believed.gain[:, 0, -1, 0]
+    first = values.gain[:, 0, -1, 0]
     usual = float(first[first > 0].mean()) if (first > 0).any() else 1.0
     beside = np.where(first > 0, first, usual)[place]
-    known = believed.gain[place, k, r, np.minimum(n, believed.gain.shape[3] - 1)]
-    # a user is worth choosing by the draw, and not by what is believed: then her touch counts as the first
+    known = values.gain[place, k, r, np.minimum(n, values.gain.shape[3] - 1)]
+    # a user is tried whose touch is not believed to add anything: then it counts as the first
     factor = np.where(known > 0, np.minimum(known / beside, _MOST), 1.0)
     propensity = np.full(states.height, np.nan)
     propensity[drawn] = [each.propensity for each in draws]

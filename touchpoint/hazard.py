@@ -80,20 +80,16 @@ class Hazards:
     #: what rows that were not randomised differ by at each k, log scale: mean and standard deviation, [K]
     drawn: Floats
     drawn_deviation: Floats
-    #: root of the common part's covariance, [1 + 2 K] squared; how a segment leans against it, [segments, 1
-    #: + K, 1 + 2 K]; and the root of what is left of its covariance
-    roots: tuple[Floats, Floats, Floats]
 
-    def log_hazards(self, r: Sequence[float], theta: Floats | None = None) -> Floats:
-        """[segments, 1 + K, len(r)] by `theta` [segments, 1 + K], by default the mean."""
-        theta = self.mean if theta is None else theta
-        curve = np.concatenate([np.zeros((len(theta), 1)), theta[:, 1:]], 1)
+    def log_hazards(self, r: Sequence[float]) -> Floats:
+        """[segments, 1 + K, len(r)] at the mean."""
+        curve = np.concatenate([np.zeros((len(self.mean), 1)), self.mean[:, 1:]], 1)
         fades = _fading(np.asarray(r, float), self.half_life)
-        return np.asarray(theta[:, :1, None] + curve[:, :, None] * fades, float)
+        return np.asarray(self.mean[:, :1, None] + curve[:, :, None] * fades, float)
 
-    def hazards(self, r: Sequence[float], theta: Floats | None = None) -> Floats:
-        """P(event on that day), as `log_hazards`; never above 0.95."""
-        return np.asarray(np.minimum(np.exp(self.log_hazards(r, theta)), 0.95), float)
+    def hazards(self, r: Sequence[float]) -> Floats:
+        """P(event on that day) at the mean, as `log_hazards`; never above 0.95."""
+        return np.asarray(np.minimum(np.exp(self.log_hazards(r)), 0.95), float)
 
     def deviations(self) -> Floats:
         """Standard deviations of the log hazards on the day of the k-th exposure, [segments, 1 + K]."""
@@ -102,13 +98,15 @@ class Hazards:
         both = level + curve + 2 * self.covariance[:, 0, 1:]
         return np.asarray(np.sqrt(np.maximum(np.concatenate([level, both], 1), 0.0)), float)
 
-    def sample(self, rng: np.random.Generator, scale: float = 1.0) -> Floats:
-        """One draw for each segment, [segments, 1 + K], so many times as far from the mean."""
-        width = self.mean.shape[1]
-        common, leaning, own = self.roots
-        shared = common @ rng.standard_normal(len(common))
-        drawn = np.einsum("sij,sj->si", own, rng.standard_normal(self.mean.shape))
-        return np.asarray(self.mean + scale * (shared[:width] - leaning @ shared + drawn), float)
+    def expected(self, r: Sequence[float]) -> Floats:
+        """Means of P(event on that day), as `log_hazards`; never above 0.95. Above `hazards` by as much as is
+        not known: exp(mean + variance / 2)."""
+        fades = _fading(np.asarray(r, float), self.half_life)
+        own, beside = np.diagonal(self.covariance, axis1=1, axis2=2).copy(), self.covariance[:, 0].copy()
+        level = own[:, :1, None].copy()
+        own[:, 0] = beside[:, 0] = 0.0
+        variance = level + 2 * beside[:, :, None] * fades + own[:, :, None] * fades**2
+        return np.asarray(np.minimum(np.exp(self.log_hazards(r) + variance / 2), 0.95), float)
 
 
 def fit_hazards(
@@ -182,7 +180,6 @@ def _fit(counts: Counts, half_life: float, start: Hazards | None) -> Hazards:
         evidence=solved.evidence(),
         drawn=common[width:],
         drawn_deviation=np.sqrt(np.maximum(np.diag(solved.common_covariance)[width:], 0.0)),
-        roots=solved.roots(),
     )  # fmt: skip
 
 
@@ -247,14 +244,6 @@ class _Step:
     def _own_covariance(self) -> Floats:
         spread = self._pulled @ self.common_covariance @ self._pulled.transpose(0, 2, 1)
         return np.asarray(self._inverse + spread, float)
-
-    def roots(self) -> tuple[Floats, Floats, Floats]:
-        shared: Floats = self.common_covariance
-        own: Floats = self._inverse
-        symmetric = (own + own.transpose(0, 2, 1)) / 2 + 1e-12 * np.eye(own.shape[1])
-        root = np.linalg.cholesky((shared + shared.T) / 2 + 1e-12 * np.eye(len(shared)))
-        pulled: Floats = self._pulled
-        return np.asarray(root, float), pulled, np.asarray(np.linalg.cholesky(symmetric), float)
 
     def theta_covariance(self, width: int) -> Floats:
         """Of common + own, each segment: both parts, and that they lean against each other."""

@@ -66,6 +66,7 @@ audiences: [customers]
 base: spend
 margin: {margin}
 lift: 0.3
+least_value: {least}
 ---
 kind: content
 name: hello
@@ -97,14 +98,14 @@ kind: model
 name: spend
 predicts: spend
 within: 14d
-every: 28d
+every: 56d
 history: [14d, 56d]
 ---
 kind: model
 name: churn
 predicts: churn
 within: 14d
-every: 28d
+every: 56d
 history: [14d, 56d]
 """
 _BENEFIT = """\
@@ -150,6 +151,7 @@ trust: shrunken
 halves: 2
 within: {life}d
 recent: {recent}d
+forgets: {forgets}d
 history: [14d, 56d, 112d]
 features: [discount_share_112d, lateness, gap_mean_days, purchases_56d]
 """
@@ -162,7 +164,7 @@ def definitions_of(nature: Nature, means: Means) -> str:
     what was spent, which one large basket rules."""
     points = ", ".join(TOUCHPOINTS)
     text = _HEAD.format(life=nature.life, margin=nature.margin, touchpoints=points, cap=means.cap,
-                        budget=means.budget)  # fmt: skip
+                        budget=means.budget, least=means.least)  # fmt: skip
     for name, face in zip(BENEFITS, nature.face, strict=True):
         text += _BENEFIT.format(name=name, face=face, touchpoints=points)
     for at, name in enumerate(TOUCHPOINTS):
@@ -171,7 +173,7 @@ def definitions_of(nature: Nature, means: Means) -> str:
         )
     ways = ", ".join(f"{{benefit: {b}, touchpoint: {t}}}" for b in BENEFITS for t in TOUCHPOINTS)
     text += _LEARNING.format(share=means.trials, life=nature.life, ways=ways)
-    return text + _UPLIFT.format(life=nature.life, recent=means.recent)
+    return text + _UPLIFT.format(life=nature.life, recent=means.recent, forgets=means.forgets)
 
 
 class Today:

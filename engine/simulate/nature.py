@@ -81,9 +81,12 @@ class Means:
     #: most touches a day, by touchpoint
     capacity: tuple[int, ...] = ()
     #: part of the users that the engine tries something on a day
-    trials: float = 0.03
-    #: days of trials that it learns from
-    recent: int = 28
+    trials: float = 0.02
+    #: days of trials that it learns from, and after which one counts half
+    recent: int = 35
+    forgets: int = 10
+    #: money that the engine asks of a touch at least
+    least: float = 0.5
 
 
 def _ready(due: Floats) -> Floats:

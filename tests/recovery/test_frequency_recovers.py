@@ -9,11 +9,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.frequency import Learning, first_come
+from benchmarks.frequency import DRAWN_SHARE, Learning, first_come
 from benchmarks.frequency_world import SEGMENTS, WORTH, Floats, People, Truths, live, market
 from kernel.errors import BadInput
 from kernel.events import INSTANT
 from touchpoint.exposure_states import RECENCY, derive_states
+from touchpoint.frequency_control import DRAWN_RATE
 from touchpoint.hazard import Counts, Hazards, fit_hazards
 
 TOP = 8
@@ -101,13 +102,18 @@ def test_a_fit_goes_on_from_an_earlier_one() -> None:
     assert (faded.deviations() > first.deviations()).mean() > 0.95
 
 
-def test_draws_have_the_posteriors_mean_and_spread() -> None:
+def test_expected_hazards_are_the_means_of_the_posterior() -> None:
     found = fit_hazards(counted(planted(4), 4))
-    rng = np.random.default_rng(1)
-    draws = np.array([found.sample(rng) for _ in range(3000)])
-    spread = np.sqrt(np.diagonal(found.covariance, axis1=1, axis2=2))
-    assert np.abs((draws.mean(axis=0) - found.mean) / spread).max() < 0.1
-    assert np.abs(draws.std(axis=0) / spread - 1).max() < 0.1
+    rng, days = np.random.default_rng(1), np.array([0.0, 2.0, 5.0])
+    fades = 2.0 ** (-days / found.half_life)
+    for segment in (0, 4):
+        theta = rng.multivariate_normal(found.mean[segment], found.covariance[segment], 40_000)
+        curves = np.concatenate([np.zeros((len(theta), 1)), theta[:, 1:]], 1)
+        drawn = np.exp(theta[:, :1, None] + curves[:, :, None] * fades).mean(axis=0)
+        assert found.expected(list(days))[segment] == pytest.approx(drawn, rel=0.02)
+    known = found.expected([0.0]) / found.hazards([0.0])
+    assert known.min() >= 1.0
+    assert np.corrcoef(known.ravel(), found.deviations().ravel())[0, 1] > 0.9
 
 
 def test_counts_that_cannot_be_are_refused() -> None:
@@ -118,6 +124,17 @@ def test_counts_that_cannot_be_are_refused() -> None:
         Counts(at_risk=nothing, events=nothing + 1)
     with pytest.raises(BadInput, match="segments, 2, k, r"):
         Counts(at_risk=nothing[0], events=nothing[0])
+
+
+def test_drawn_users_get_their_touches_while_nothing_is_known() -> None:
+    """On the first days a touch has no price: whoever looks in early must not use up what is theirs."""
+    size, days = 20_000, 4
+    learner = Learning(size, np.random.default_rng(2), seed=2)
+    live(size, 2, learner, learner.watch, days=days)
+    assert learner.ceiling == 0.0
+    assert learner.share == DRAWN_SHARE, "so few users are all needed"
+    due = np.minimum(learner.target, days * DRAWN_RATE * 0.7)[learner.drawn]
+    assert learner.had[learner.drawn].sum() > 0.85 * due.sum()
 
 
 def test_counts_from_the_log_of_a_market_are_those_that_it_was_run_by() -> None:

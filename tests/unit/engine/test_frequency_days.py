@@ -34,29 +34,29 @@ def fitted(root: Path, day: str = "2026-03-01", **more: Any) -> Any:
     return SimpleNamespace(root=root)
 
 
-def test_the_first_day_draws_as_many_as_declared(tmp_path: Path) -> None:
-    assert _before(SimpleNamespace(root=tmp_path), ads(), DAY) == (None, 0.02, 0)
-    assert _before(fitted(tmp_path, "2026-03-02"), ads(), DAY) == (None, 0.02, 0), "nothing of the day itself"
+def test_the_first_day_goes_on_with_nothing(tmp_path: Path) -> None:
+    assert _before(SimpleNamespace(root=tmp_path), ads(), DAY) == (None, None)
+    assert _before(fitted(tmp_path, "2026-03-02"), ads(), DAY) == (None, None), "nothing of the day itself"
 
 
 def test_fewer_are_drawn_when_those_drawn_have_seen_enough(tmp_path: Path) -> None:
-    assert _before(fitted(tmp_path), ads(), DAY) == ((0.2, 0.3), 0.01, 1)
+    assert _before(fitted(tmp_path), ads(), DAY) == ((0.2, 0.3), 0.01)
 
 
-def test_the_first_day_that_was_fitted_is_remembered(tmp_path: Path) -> None:
-    fitted(tmp_path, "2026-02-10")
-    assert _before(fitted(tmp_path), ads(), DAY).age == 20
+def test_the_last_fit_is_gone_on_with(tmp_path: Path) -> None:
+    fitted(tmp_path, "2026-02-10", price=0.9)
+    assert _before(fitted(tmp_path), ads(), DAY).prices == (0.2, 0.3)
 
 
-def test_another_declared_share_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_another_declared_share_begins_anew(tmp_path: Path) -> None:
     space = fitted(tmp_path, drawn_share=0.005)
     assert _before(space, ads(), DAY).share == 0.005
-    assert _before(space, ads(randomised=0.04), DAY).share == 0.04
+    assert _before(space, ads(randomised=0.04), DAY).share is None
 
 
 def test_a_fit_of_an_earlier_build_is_gone_on_with(tmp_path: Path) -> None:
     space = fitted(tmp_path, declared_share=None, drawn_share=None, drawn_exposures=None)
-    assert _before(space, ads(), DAY) == ((0.2, 0.3), 0.02, 1)
+    assert _before(space, ads(), DAY) == ((0.2, 0.3), None)
 
 
 def test_a_fit_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -187,6 +187,28 @@ def test_effects_depend_on_the_features_that_are_named_alone() -> None:
             train_uplift(world(900, 3), wrong, worth=1.0, seed=1, trees=Trees(rounds=0))
 
 
+def test_trials_of_long_ago_teach_less() -> None:
+    """Taste turns in the middle: whoever forgets tells the later one."""
+    rng, frame = np.random.default_rng(3), world(3000, 3, days=10).frame
+    treated = (frame["treatment"] == "coupon").to_numpy()
+    slope = np.where(frame["at"] < day(35), 2.0, -2.0)
+    y = rng.normal(size=3000) + slope * frame["z"].to_numpy() * treated
+    sample = UpliftSample(frame=frame.with_columns(y=pl.Series(y)), within=WEEK, as_of=day(70))
+    asked = world(500, 5).frame
+    slopes = {}
+    for forgets in (None, "7d"):
+        recipe = RECIPE.model_copy(update={"forgets": forgets, "features": ("z",), "trust": "shrunken"})
+        model = train_uplift(sample, recipe, worth=1.0, seed=1, trees=Trees(rounds=0)).model
+        told = model.effects(asked.select("user", "z"))["effect"]
+        slopes[forgets] = np.polyfit(asked["z"], told, 1)[0]
+    assert abs(slopes[None]) < 0.5
+    assert slopes["7d"] < -1.5
+    weight = sample.weight(timedelta(days=7))
+    assert weight is not None
+    assert weight[frame["at"] == day(63)] == pytest.approx(0.5)
+    assert weight[frame["at"] == day(0)] == pytest.approx(0.5**10)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -106,6 +106,20 @@ def test_what_costs_more_than_it_gains_is_left_out_and_counted() -> None:
     assert found.pruned == {"costs more than it is expected to gain": 1}
 
 
+def test_a_touch_is_worth_what_its_goal_asks_or_left_out_and_counted() -> None:
+    by_user = dict(derive("raise").frame.select("user", "value").iter_rows())
+    assert by_user[1] > by_user[2]
+    for least, kept in ((by_user[1] + 0.01, []), (by_user[1], [1]), (by_user[2], [1, 2])):
+        goals = tuple(each.model_copy(update={"least_value": least}) for each in RESOURCES.goals)
+        asked = Resources(**{**vars(RESOURCES), "goals": goals})
+        found = derive_candidates([task("raise")], asked, EVERYONE, scores())
+        assert found.frame["user"].to_list() == kept
+        reason = "is worth less than its goal asks of a touch"
+        assert found.pruned.get(reason, 0) == 2 - len(kept)
+        floor = DailyLimits(name="d", per_user=PerUser(min_tasks=1))
+        assert derive_candidates([task("raise")], asked, EVERYONE, scores(), daily=floor).frame.height == 3
+
+
 @pytest.mark.parametrize(
     ("daily", "kept"),
     [

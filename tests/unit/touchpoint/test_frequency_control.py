@@ -15,6 +15,7 @@ from touchpoint.frequency_control import (
     choose,
     draw,
     drawn_share,
+    first_share,
     first_then,
     follow,
     is_drawn,
@@ -168,7 +169,6 @@ def test_drawn_users_are_as_many_as_said_and_their_targets_alike() -> None:
 
 
 def test_fewer_are_drawn_as_more_is_known_and_never_none_nor_more_again() -> None:
-    assert drawn_share(0.02, None, seen=1e9, segments=1) == 0.02
     assert drawn_share(0.02, 0.02, seen=3_999, segments=4) == 0.02
     assert drawn_share(0.02, 0.02, seen=8_000, segments=4) == pytest.approx(0.01)
     share = [0.02]
@@ -179,8 +179,16 @@ def test_fewer_are_drawn_as_more_is_known_and_never_none_nor_more_again() -> Non
     assert share == sorted(share, reverse=True)
     assert share[-1] == pytest.approx(0.005)
     assert drawn_share(0.02, 0.01, seen=0.0, segments=4) == 0.01, "who was let go is no experiment's again"
+    assert drawn_share(0.02, 0.001, seen=1e9, segments=4) == 0.001, "a quarter of what was declared is more"
     some, all_ = ([is_drawn(user, "ads", each) for user in range(2_000)] for each in (0.05, 0.2))
     assert all(more for less, more in zip(some, all_, strict=True) if less)
+
+
+def test_no_more_are_drawn_than_are_needed() -> None:
+    assert first_share(0.02, users=10_000, segments=4, at_most=10) == 0.02
+    assert first_share(0.02, users=1_000_000, segments=4, at_most=10) == pytest.approx(0.0008)
+    assert first_share(0.02, users=0, segments=1, at_most=1) == 0.02
+    assert first_share(0.0, users=100, segments=1, at_most=5) == 0.0
 
 
 def test_what_rises_is_seen() -> None:
