@@ -81,7 +81,7 @@ class Means:
     #: most touches a day, by touchpoint
     capacity: tuple[int, ...] = ()
     #: part of the users that the engine tries something on a day
-    trials: float = 0.04
+    trials: float = 0.02
     #: days of trials that it learns from, and after which one counts half
     recent: int = 35
     forgets: int = 10
