@@ -27,6 +27,13 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, populate_by_name=True)
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """What was pickled before a field was added, as within a model, has the field's default."""
+        super().__setstate__(state)
+        for name, field in type(self).model_fields.items():
+            if name not in self.__dict__ and not field.is_required():
+                self.__dict__[name] = field.get_default(call_default_factory=True)
+
 
 class Definition(Frozen):
     """A named thing that a person wrote."""

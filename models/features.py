@@ -82,7 +82,7 @@ def usual_of(history: History, windows: Sequence[str]) -> FeatureSet:
 
 def declared_in(recipe: ModelRecipe) -> FeatureSet | None:
     """The feature set that a recipe carries. Raises BadInput where it is only named: nobody looked it up."""
-    told = getattr(recipe, "features", None)  # a model learned before there were sets has none
+    told = recipe.features
     if told is None:
         return None
     if isinstance(told, str):

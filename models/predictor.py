@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -41,11 +40,6 @@ class Predictor:
     heads: Heads | None = None
     #: nothing after this instant was known to it; None of models from before this was kept
     knows_until: datetime | None = None
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """A model of an earlier version of this code lacks what recipes have learned to say since."""
-        recipe = ModelRecipe.model_validate({**vars(state["recipe"])})
-        self.__dict__.update({**state, "recipe": recipe})
 
     def predict(self, frame: pl.DataFrame) -> Floats:
         """One number a row: P(outcome), money in the window, or days. The average where it is not trusted."""

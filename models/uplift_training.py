@@ -119,18 +119,7 @@ def train_uplift(
     seed = derive_seed(seed, "uplift model", recipe.name)
     split = sample.split(recipe.name)
     early, late = split.early, split.late
-    names = tuple(name for name in early.features if name in late.features)
-    if recipe.features is not None:
-        for name in recipe.features:
-            if name not in sample.frame.columns:
-                known = tuple(sample.features)
-                raise NotFound("feature", name, known, where=f"uplift {recipe.name}", field="features")
-        names = tuple(name for name in names if name in recipe.features)
-        if not names:
-            raise BadInput(
-                "say nothing: each is unknown, or the same for everyone", where=f"uplift {recipe.name}",
-                field="features", value=recipe.features,
-            )  # fmt: skip
+    names = _features(split, recipe, sample.features)
     learner = Uplift(kind=recipe.learner, control=CONTROL, seed=seed, trees=trees or Trees())
     forgets = None if recipe.forgets is None else parse_window(recipe.forgets)
     judged = _fit(learner, early, names, forgets)
@@ -168,6 +157,23 @@ def train_uplift(
         rows_held_out=late.frame.height,
         warnings=warnings,
     )
+
+
+def _features(split: Split, recipe: UpliftRecipe, known: tuple[str, ...]) -> tuple[str, ...]:
+    """What says something on both sides, of those that the recipe names. Raises NotFound for one that there
+    is not, BadInput when nothing is left."""
+    names = tuple(name for name in split.early.features if name in split.late.features)
+    if recipe.features is None:
+        return names
+    where = f"uplift {recipe.name}"
+    for name in recipe.features:
+        if name not in split.early.frame.columns:
+            raise NotFound("feature", name, known, where=where, field="features")
+    named = tuple(name for name in names if name in recipe.features)
+    if not named:
+        problem = "say nothing: each is unknown, or the same for everyone"
+        raise BadInput(problem, where=where, field="features", value=recipe.features)
+    return named
 
 
 def _fit(

@@ -24,10 +24,11 @@ def folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh, old = target.with_name(f".{target.name}.{os.getpid()}"), target.with_name(f".{target.name}.before")
-    for begun in target.parent.glob(f".{target.name}.*[0-9]"):
-        with _held(begun) as free:
+    begun = (each for each in target.parent.iterdir() if each.name.startswith(f".{target.name}."))
+    for each in [each for each in begun if each.suffix[1:].isdigit() and each.stem == f".{target.name}"]:
+        with _held(each) as free:
             if free:
-                shutil.rmtree(begun, ignore_errors=True)
+                shutil.rmtree(each, ignore_errors=True)
     fresh.mkdir()
     with _held(fresh):
         try:

@@ -113,8 +113,9 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         )
     for each in plan.get("valued", ()):
         adds = f", {money(each['adds']['mean'])} a touch" if "adds" in each else ""
-        through = ", ".join(each.get("touchpoints", ()))
-        lines.append(f"  {each['goal']} by {each['benefit']} ({through}): valued by {each['by']}{adds}")
+        # plans of an earlier build do not say through what
+        through = f" ({', '.join(each['touchpoints'])})" if "touchpoints" in each else ""
+        lines.append(f"  {each['goal']} by {each['benefit']}{through}: valued by {each['by']}{adds}")
     for each in plan.get("held_out", ()):
         lines.append(f"  {each['why']}: {each['users']:,} users get nothing of what was meant for them")
     for limit in allocation["limits"]:

@@ -148,11 +148,11 @@ def _definition(name: str) -> dict[str, Any]:
     return next(each for each in yaml.safe_load_all(EXPERIMENT) if each["name"] == name)
 
 
-def _space(root: Path, effect: float, *texts: str) -> Workspace:
+def _space(root: Path, effect: float, *texts: str, definitions: str = DEFINITIONS) -> Workspace:
     init_workspace(root)
     (root / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
     _shop(root, effect)
-    (root / "definitions" / "all.yaml").write_text("---\n".join((DEFINITIONS, *texts)), encoding="utf-8")
+    (root / "definitions" / "all.yaml").write_text("---\n".join((definitions, *texts)), encoding="utf-8")
     space = open_workspace(root)
     apply(space, root / "definitions", by="test")
     return space
@@ -342,14 +342,8 @@ def test_what_does_not_fit_is_one_sentence(text: str, said: str, tmp_path: Path)
 def test_what_one_model_says_of_some_touchpoints_leaves_the_others_assumed(tmp_path: Path) -> None:
     definitions = DEFINITIONS.replace("touchpoints: [letter]", "touchpoints: [letter, visit]")
     more = "kind: touchpoint\nname: visit\nchannel: door\ncost_per_touch: 3\n"
-    init_workspace(tmp_path / "shop")
-    space_root = tmp_path / "shop"
-    (space_root / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
-    _shop(space_root, 1.0)
-    texts = (definitions, more, EXPERIMENT + "touchpoints: [letter]\n")
-    (space_root / "definitions" / "all.yaml").write_text("---\n".join(texts), encoding="utf-8")
-    space = open_workspace(space_root)
-    apply(space, space_root / "definitions", by="test")
+    trial = EXPERIMENT + "touchpoints: [letter]\n"
+    space = _space(tmp_path / "shop", 1.0, more, trial, definitions=definitions)
     told = {each.touchpoints: each.reason for each in valued(space, 50).valued}
     assert set(told) == {("letter",), ("visit",)}
     assert "has not been learned by then" in told["letter",]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -131,3 +132,13 @@ def test_two_limits_of_one_name_are_refused() -> None:
     assert "limits.0.at_mots = 1: is not a known field" in said(
         Limits, {"limits": [{"name": "b", "at_mots": 1}]}
     )
+
+
+def test_what_was_pickled_before_a_field_was_there_has_its_default() -> None:
+    goal = Goal(
+        name="grow", outcome="order", audiences=("all",), base="spend", margin=0.5, lift=0.1, least_value=2
+    )
+    vars(goal).pop("least_value")
+    assert pickle.loads(pickle.dumps(goal)).least_value == 0.0  # noqa: S301  our own
+    kept = goal.model_copy(update={"least_value": 2.0})
+    assert pickle.loads(pickle.dumps(kept)) == kept  # noqa: S301  our own
