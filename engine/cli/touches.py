@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from engine.cli.shell import HERE, AsJson, Dir, say, say_json, show, workspace
+from kernel.errors import NotFound
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,8 +20,15 @@ def add_to(app: typer.Typer) -> None:
     ) -> None:
         """What is held, planned, confirmed and refused of a user, and why the next touch would be."""
         from engine.touches import TouchDesk
+        from insight.api import as_user, existing_users
 
-        found = TouchDesk(workspace(root)).of(user)
+        space = workspace(root)
+        found = TouchDesk(space).of(user)
+        # a touch may be held of somebody who registered a minute ago; of whom nothing is known is a slip
+        if not found["held"] and not found["refused"]:
+            one = as_user(space.catalog, user, "USER")
+            if not existing_users(space.catalog, [one], space.clock.now()):
+                raise NotFound("user", user, (), field="USER")
         if as_json:
             say_json(found)
             return

@@ -45,6 +45,9 @@ def test_from_a_preview_to_what_became_of_it(growth: Any, root: Path) -> None:
         "buy.coupon.app.0": {"accepted": 1, "cancelled": 1},
         "buy.coupon.app.1": {"accepted": 2},
     }
+    held = growth.well("touches", "u1", "--dir", root).out
+    assert "user u1, on her own wall" in held
+    assert "confirmed" in held
     assert "1 cancelled by suppressed in buy.coupon.app.0" in growth.well("outbox", "--dir", root).out
     assert (
         "cancelled buy.coupon.app.0 (suppressed" in growth.well("outbox", "--user", "u2", "--dir", root).out
@@ -64,6 +67,7 @@ def test_from_a_preview_to_what_became_of_it(growth: Any, root: Path) -> None:
         (("outbox", "explode", "buy.coupon.app.0"), "ACTION = 'explode': is not pause, resume"),
         (("preview", "helo", "--user", "u1"), "did you mean 'hello'"),
         (("preview", "hello", "--user", "u99"), "--user = 'u99': unknown user"),
+        (("touches", "u99"), "USER = 'u99': unknown user"),
         (("suppress", "  "), "is not text of 1 to 200 characters"),
     ],
 )
