@@ -55,6 +55,7 @@ from planner.api import (
     Resources,
     Scores,
     compose,
+    derive_candidates,
     rule_limits,
     rule_tasks,
 )
@@ -196,12 +197,13 @@ def derive_day(
     blocked = steps.do("caps", lambda: not_today(workspace, resources, reached, day), rows=height)
     explored = None if alone else explore(workspace, definitions, resources, audiences, blocked, day)
     if explored is not None:
-        audiences = pl.concat([audiences.join(explored.apart, on="user", how="anti"), explored.audiences])
+        audiences = audiences.join(explored.resting, on="user", how="anti")
         composed = Composed(tasks=(*composed.tasks, *explored.tasks), idle=composed.idle)
+    everyone = audiences if explored is None else pl.concat([audiences, explored.audiences, explored.asked])
 
     offered = steps.do(
         "offers",
-        lambda: score_benefits(workspace, known, resources, composed, audiences, as_of),
+        lambda: score_benefits(workspace, known, resources, composed, everyone, as_of),
         rows=lambda it: it.responses.height,
     )
     steered = steering(workspace, day, cells.cells)
@@ -214,6 +216,13 @@ def derive_day(
         effects=None if effects is None else effects.frame,
     )
     withheld = withheld_from(definitions, audiences["user"], as_of)
+    if explored is not None:
+        if explored.asked.height:
+            ways = derive_candidates(
+                explored.tasks, resources, explored.asked, told, blocked, besides=explored.worth
+            )
+            explored = explored.settled(ways.frame)
+        audiences = pl.concat([audiences.join(explored.drawn, on="user", how="anti"), explored.audiences])
     proposed = steps.do(
         "candidates",
         lambda: propose(

@@ -10,7 +10,7 @@ import polars as pl
 
 from engine.definitions import Definitions
 from kernel.work import Goal, Touchpoint
-from models.api import Baskets, Exploration, History, UpliftRecipe, expected_baskets
+from models.api import Baskets, Exploration, History, UpliftRecipe, expected_baskets, treated_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,8 @@ def effect_money(
 
 
 def _factors(definitions: Definitions, recipe: UpliftRecipe) -> dict[tuple[str, str], float]:
-    """Reach of each way over the mean reach of the benefit's ways, which are drawn alike."""
+    """What was learned is of a touch that is seen."""
     reach = {each.name: each.reach for each in definitions.of(Touchpoint)}
     exploration = next(each for each in definitions.of(Exploration) if each.name == recipe.exploration)
-    found: dict[tuple[str, str], float] = {}
-    for benefit in sorted({each.benefit for each in exploration.ways}):
-        through = exploration.through(benefit, recipe.touchpoints)
-        mean = sum(reach[each] for each in through) / len(through) if through else 0.0
-        if mean > 0:
-            found |= {(benefit, each): told / mean for each, told in reach.items()}
-    return found
+    benefits = treated_by(recipe, {}, {exploration.name: exploration})
+    return {(benefit, name): told for benefit in benefits for name, told in reach.items()}

@@ -34,7 +34,7 @@ from planner.api import Resources
 
 UPLIFT, AVERAGE, ASSUMED = "uplift", "average effect", "assumption"
 #: raised when what an uplift recipe means changes
-_DEFINITION = "1"
+_DEFINITION = "2"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from engine.definitions import Definitions
+from engine.effects_touches import touched
 from engine.experiment_files import read_frame
 from engine.exploration import trials
 from engine.holdout import INTENDED
@@ -17,7 +18,7 @@ from engine.world import known_users
 from kernel.clock import parse_window, start_of_day
 from kernel.errors import BadInput
 from kernel.events import INSTANT
-from kernel.work import Goal
+from kernel.work import Goal, Touchpoint
 from models.api import (
     CONTROL,
     EXPLORED,
@@ -39,7 +40,7 @@ def sample_of(
     """The rows that the recipe learns from, as of an instant. Raises BadInput when there are too few."""
     within = recipe.window(goal_of(definitions, recipe))
     if recipe.exploration is not None:
-        assigned = _from_exploration(workspace, definitions, recipe, as_of)
+        assigned = from_exploration(workspace, definitions, recipe, as_of)
     elif recipe.experiment is None:
         assigned = _from_plans(workspace, definitions, recipe, as_of)
     else:
@@ -50,10 +51,11 @@ def sample_of(
     return uplift_sample(history, assigned, recipe, within, as_of)
 
 
-def _from_exploration(
+def from_exploration(
     workspace: Workspace, definitions: Definitions, recipe: UpliftRecipe, as_of: datetime
 ) -> pl.DataFrame:
-    """user, at, treatment, p_…: everyone drawn for nothing, or for a way through the recipe's touchpoints."""
+    """user, at, treatment, and p_… or reach where they are known: everyone drawn for nothing, or for a way
+    through the recipe's touchpoints; if the recipe says so, everyone whom plans touched."""
     exploration = next(each for each in definitions.of(Exploration) if each.name == recipe.exploration)
     where = f"uplift {recipe.name}"
     parts = [trials(workspace, exploration.name, as_of)]
@@ -73,12 +75,19 @@ def _from_exploration(
         pl.lit(value=True) if recipe.touchpoints is None else pl.col("touchpoint").is_in(recipe.touchpoints)
     )
     treated = treated_by(recipe, {}, {exploration.name: exploration})
-    return rows.filter(mine & (pl.col("benefit").is_null() | pl.col("benefit").is_in(treated))).select(
-        "user",
-        "at",
-        pl.col("benefit").fill_null(CONTROL).alias("treatment"),
-        *(pl.lit(exploration.chance(each, recipe.touchpoints)).alias(f"p_{each}") for each in treated),
+    drawn = rows.filter(mine & (pl.col("benefit").is_null() | pl.col("benefit").is_in(treated))).with_columns(
+        pl.lit(exploration.chance(each, recipe.touchpoints)).alias(f"p_{each}") for each in treated
     )
+    if recipe.touches:
+        # of what plans chose no chances are known, so all are estimated, from what can be seen of users
+        parts = [drawn, touched(workspace, recipe, treated, as_of)]
+        drawn = pl.concat(parts, how="diagonal_relaxed").select("user", "at", *EXPLORED[1:])
+    if recipe.by_reach:
+        reach = {each.name: each.reach for each in definitions.of(Touchpoint)}
+        seen = pl.col("touchpoint").replace_strict(reach, return_dtype=pl.Float64)
+        # nobody sees what reaches nobody
+        drawn = drawn.with_columns(reach=seen.fill_null(1.0)).filter(pl.col("reach") > 0)
+    return drawn.with_columns(pl.col("benefit").fill_null(CONTROL).alias("treatment")).drop(EXPLORED[1:])
 
 
 def _from_experiment(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from kernel.errors import BadInput
 from kernel.events import INSTANT
 from kernel.ids import frame_fingerprint
 from kernel.work import Task
-from models.api import EXPLORED, Exploration, Holdout, draw, held_out
+from models.api import EXPLORED, PROMISING, Exploration, Holdout, draw, held_out
 from planner.api import Resources
 
 #: file of a plan: everyone drawn on its day, and what chance said
@@ -28,15 +28,46 @@ FILE = "explored.parquet"
 class Explored:
     """Of one day."""
 
-    #: user, benefit, touchpoint (nulls: nothing), exploration
+    #: user, benefit, touchpoint (nulls: nothing), if_promising, exploration
     drawn: pl.DataFrame
-    #: user of all who are drawn or still rest: no other task is for them
-    apart: pl.DataFrame
+    #: user of all who still rest: nothing is for them
+    resting: pl.DataFrame
     tasks: tuple[Task, ...]
-    #: user, audience: of the tasks
-    audiences: pl.DataFrame
+    #: task → exploration
+    of: dict[str, str]
     #: task → what a trial is worth besides its gain
     worth: dict[str, float]
+
+    @property
+    def audiences(self) -> pl.DataFrame:
+        """user, audience: of the tasks, for those who are given something."""
+        name = pl.format(f"{TASK}{{}}.{{}}.{{}}", "exploration", "benefit", "touchpoint").alias("audience")
+        return self.drawn.filter(pl.col("benefit").is_not_null()).select("user", name)
+
+    @property
+    def asked(self) -> pl.DataFrame:
+        """user, audience: of all tasks, for those of whom it counts how much they promise; maybe empty."""
+        ways = pl.DataFrame({"audience": list(self.of), "exploration": list(self.of.values())})
+        return self.drawn.filter("if_promising").join(ways, on="exploration").select("user", "audience")
+
+    def settled(self, candidates: pl.DataFrame) -> Explored:
+        """The same without those who promise little. `candidates`: of `asked`."""
+        # what a trial is worth besides is the same for all of an exploration
+        best = (
+            candidates.with_columns(
+                exploration=pl.col("task").cast(pl.String).replace_strict(self.of, return_dtype=pl.String)
+            )
+            .group_by("user", "exploration")
+            .agg(pl.col("value").max())
+        )
+        ranked = best.sort("value", "user", descending=[True, False]).select(
+            "user", "exploration", place=pl.int_range(pl.len()).over("exploration")
+        )
+        drawn = self.drawn.join(ranked, on=["user", "exploration"], how="left", maintain_order="left")
+        # those asked were drawn of everyone, so their best tenth stands for everyone's
+        most = pl.col("if_promising").sum().over("exploration") * PROMISING
+        kept = ~pl.col("if_promising") | (pl.col("place") < most).fill_null(value=False)
+        return replace(self, drawn=drawn.filter(kept).drop("place"))
 
 
 def explore(
@@ -59,7 +90,8 @@ def explore(
     holdout = definitions.one(Holdout)
     goals = {each.name: each for each in resources.goals}
     resting = _resting(workspace, explorations, day, audiences.schema["user"])
-    rows, tasks, worth = list[pl.DataFrame](), list[Task](), dict[str, float]()
+    rows, tasks = list[pl.DataFrame](), list[Task]()
+    of, worth = dict[str, str](), dict[str, float]()
     for exploration in explorations:
         mine = audiences.filter(pl.col("audience").is_in(list(goals[exploration.goal].audiences)))
         channels = {each.name: each.channel for each in resources.touchpoints}
@@ -74,16 +106,9 @@ def explore(
         )
         made = _tasks(exploration, resources, channels)
         tasks += made
+        of |= {task.name: exploration.name for task in made}
         worth |= {task.name: exploration.worth for task in made}
-    drawn = pl.concat(rows)
-    name = pl.format(f"{TASK}{{}}.{{}}.{{}}", "exploration", "benefit", "touchpoint").alias("audience")
-    return Explored(
-        drawn=drawn,
-        apart=pl.concat([resting, drawn.select("user")]).unique(),
-        tasks=tuple(tasks),
-        audiences=drawn.filter(pl.col("benefit").is_not_null()).select("user", name),
-        worth=worth,
-    )
+    return Explored(drawn=pl.concat(rows), resting=resting, tasks=tuple(tasks), of=of, worth=worth)
 
 
 def _tasks(exploration: Exploration, resources: Resources, channels: dict[str, str]) -> list[Task]:

@@ -109,7 +109,8 @@ def publish(
         if day.pruning is not None:
             day.pruning.write(fresh)
         if day.explored is not None:
-            day.explored.drawn.write_parquet(fresh / EXPLORED)
+            drawn = day.explored.drawn.drop("if_promising")
+            drawn.write_parquet(fresh / EXPLORED)
         if day.firings:
             dealt(day).write_parquet(fresh / DEALT)
         export_touches(day.touches.touches, fresh)

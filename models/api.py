@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from models.experiment_readout import Readout, read_out
     from models.experiments import Experiment, Holdout, check_experiments
-    from models.exploration import EXPLORED, Exploration, draw
+    from models.exploration import EXPLORED, PROMISING, Exploration, draw
     from models.feature_batch import derive, derive_at
     from models.feature_check import Leak, find_leaks, tell_tale
     from models.feature_definitions import FeatureSet
@@ -70,6 +70,7 @@ __all__ = [
     "CONTROL",
     "EXPLORED",
     "POLICY",
+    "PROMISING",
     "USER",
     "BackTest",
     "Baseline",

@@ -18,6 +18,8 @@ from models.hashing import units
 
 #: columns of what was drawn
 EXPLORED = ("user", "benefit", "touchpoint")
+#: part of the audience that promises most
+PROMISING = 0.1
 
 
 class Way(Frozen):
@@ -35,6 +37,9 @@ class Exploration(Definition):
     goal: Name
     #: part of them drawn on one day; of those, who rests or may not be touched is left out
     share: float = Field(gt=0, le=0.5)
+    #: part drawn of the tenth for whom a way promises most that day, by the plan's own values; absent: as of
+    #: everyone
+    promising: float | None = Field(default=None, gt=0, le=0.5)
     #: equally likely
     ways: tuple[Way, ...] = Field(min_length=1)
     #: of the drawn, the part that gets nothing, and that the others are compared with
@@ -50,12 +55,9 @@ class Exploration(Definition):
             raise ValueError("ways has one twice")
         if not 0 < self.nothing < 1:
             raise ValueError("nothing is not between 0 and 1: without both sides nothing can be compared")
+        if self.promising is not None and self.promising < self.share:
+            raise ValueError("promising is less than share, which is of everyone")
         return self
-
-    def through(self, benefit: str, touchpoints: tuple[str, ...] | None) -> tuple[str, ...]:
-        """Touchpoints of the ways that give the benefit, of these (None: of all)."""
-        mine = [each.touchpoint for each in self.ways if each.benefit == benefit]
-        return tuple(each for each in mine if touchpoints is None or each in touchpoints)
 
     def chance(self, benefit: str, touchpoints: tuple[str, ...] | None) -> float:
         """P(the benefit), given nothing or any of the ways through these touchpoints (None: all)."""
@@ -65,9 +67,12 @@ class Exploration(Definition):
 
 
 def draw(exploration: Exploration, users: pl.Series, day: str) -> pl.DataFrame:
-    """[user, benefit, touchpoint] of those drawn on the day, nulls for nothing; always the same ones."""
+    """[user, benefit, touchpoint, if_promising] of those drawn on the day, nulls for nothing; always the
+    same ones. `if_promising`: drawn only if they promise most, which is not known here."""
     salt = f"exploration {exploration.name} {day}"
-    drawn = users.filter(pl.Series(units(users, salt) < exploration.share))
+    luck = units(users, salt)
+    kept = luck < (exploration.promising or exploration.share)
+    drawn = users.filter(pl.Series(kept))
     point = units(drawn, f"{salt} way")
     place = np.floor((point - exploration.nothing) / (1 - exploration.nothing) * len(exploration.ways))
     chosen = np.clip(place, -1, len(exploration.ways) - 1).astype(np.int64)
@@ -76,5 +81,6 @@ def draw(exploration: Exploration, users: pl.Series, day: str) -> pl.DataFrame:
         "user": drawn,
         "benefit": [None if (each := ways[at]) is None else each.benefit for at in chosen],
         "touchpoint": [None if (each := ways[at]) is None else each.touchpoint for at in chosen],
+        "if_promising": luck[kept] >= exploration.share,
     }
     return pl.DataFrame(rows, schema_overrides={"benefit": pl.String, "touchpoint": pl.String})

@@ -58,6 +58,8 @@ class UpliftRecipe(Definition):
     touchpoints: tuple[Name, ...] | None = None
     #: what is learned from several touchpoints at once holds for each in the measure of its reach
     by_reach: bool = False
+    #: of an exploration: touches of plans teach too, compared with those whom chance gives nothing
+    touches: bool = False
     #: whose single effects are used: `proven` asks that they beat every baseline, else everyone gets the
     #: average; `shrunken` uses as much of them as users held back bear out
     trust: Literal["proven", "shrunken"] = "proven"
@@ -79,6 +81,10 @@ class UpliftRecipe(Definition):
             raise ValueError("worth basket needs outcome bought or purchases: spend is money already")
         if self.by_reach and self.exploration is None:
             raise ValueError("by_reach needs exploration, which tells through what users were reached")
+        if self.touches and self.exploration is None:
+            raise ValueError(
+                "touches needs exploration, without which nothing but what plans choose is tried"
+            )
         if self.assigned is not None and self.benefit is not None:
             raise ValueError("assigned needs experiment, whose variants it names, or exploration")
         return self

@@ -19,7 +19,7 @@ from models.uplift_trial import FEWEST, Floats
 #: label of those who got nothing
 CONTROL = "control"
 #: columns of a sample that are no features
-KEYS = ("user", "at", "treatment", "y")
+KEYS = ("user", "at", "treatment", "y", "reach")
 #: what a column of P(treatment) begins with
 CHANCE = "p_"
 #: part of the rows on which a model is judged
@@ -67,11 +67,15 @@ class UpliftSample:
         return self.frame.select(pl.col(own).alias(each) for own, each in names.items())
 
     def weight(self, forgets: timedelta | None) -> Floats | None:
-        """One a row, halved with every `forgets` of age; None where all weigh alike."""
-        if forgets is None:
-            return None
-        age = (pl.lit(self.as_of) - pl.col("at")) / forgets
-        return np.asarray(self.frame.select((0.5**age).alias("weight"))["weight"], dtype=np.float64)
+        """One a row, halved with every `forgets` of age, times the square of its reach: what is rarely seen
+        tells little. None where all weigh alike."""
+        found = np.ones(self.frame.height)
+        if forgets is not None:
+            age = self.frame.select(((pl.lit(self.as_of) - pl.col("at")) / forgets).alias("age"))["age"]
+            found = found * 0.5 ** age.to_numpy()
+        if "reach" in self.frame.columns:
+            found = found * self.frame["reach"].to_numpy() ** 2
+        return None if forgets is None and "reach" not in self.frame.columns else np.asarray(found)
 
     @property
     def y(self) -> Floats:
@@ -154,7 +158,7 @@ def uplift_sample(
     for name in chances:
         if rows[name].cast(pl.Float64).is_finite().fill_null(value=False).not_().any():
             raise BadInput("is missing for some users", where="assignments", field=name)
-    frame = rows.select("user", "at", "treatment", *chances)
+    frame = rows.select("user", "at", "treatment", *chances, *({"reach"} & set(rows.columns)))
     frame = frame.join(_outcomes(history, frame, recipe, within), on=["user", "at"], how="left")
     frame = frame.with_columns(pl.col("y").fill_null(0.0))
     parts = []

@@ -13,13 +13,15 @@ from kernel.clock import parse_window
 from kernel.errors import BadInput, NotFound
 from kernel.learning import Interval
 from kernel.randomness import derive_seed
+from models.datasets import matrix
+from models.hashing import units
 from models.uplift import FittedUplift, Uplift
 from models.uplift_average import shrunken
-from models.uplift_base import Trees
+from models.uplift_base import Trees, fit_mean
 from models.uplift_evidence import UpliftEvidence, Worth, evaluate_uplift
 from models.uplift_recipe import UpliftRecipe
 from models.uplift_sample import CONTROL, Split, UpliftSample
-from models.uplift_trial import Floats
+from models.uplift_trial import FEWEST, Floats
 
 #: what a new model is compared with besides random order, the response and the average effect
 LAST_VALUE, CHAMPION_EFFECTS = "last value", "champion"
@@ -117,6 +119,8 @@ def train_uplift(
     before it knew the held-out. Raises BadInput for what cannot be learned from.
     """
     seed = derive_seed(seed, "uplift model", recipe.name)
+    if "reach" in sample.frame.columns:
+        sample = _as_if_seen(sample, seed)
     split = sample.split(recipe.name)
     early, late = split.early, split.late
     names = _features(split, recipe, sample.features)
@@ -174,6 +178,32 @@ def _features(split: Split, recipe: UpliftRecipe, known: tuple[str, ...]) -> tup
         problem = "say nothing: each is unknown, or the same for everyone"
         raise BadInput(problem, where=where, field="features", value=recipe.features)
     return named
+
+
+def _as_if_seen(sample: UpliftSample, seed: int) -> UpliftSample:
+    """The same with outcomes y of the treated as m + (y − m) / reach, m what they would have done anyway,
+    learned from other users who got nothing.
+
+    A touch works as far as it is seen, so effects through a touchpoint are its reach times that of one that
+    is seen; divided by it they are the same through all.
+    """
+    frame = sample.frame
+    names = sample.features
+    x = matrix(frame, names)
+    fold = units(frame["user"], f"uplift reach {seed}") < 0.5
+    alone = (frame["treatment"] == CONTROL).to_numpy()
+    expected = np.empty(frame.height)
+    for here in (fold, ~fold):
+        rest = ~here & alone
+        if rest.sum() < FEWEST:
+            raise BadInput(
+                f"has {rest.sum()} of half the users; {FEWEST} are needed", field="treatment", value=CONTROL
+            )
+        model = fit_mean(x[rest], sample.y[rest], np.ones(int(rest.sum())), Trees(rounds=0), seed)
+        expected[here] = model.predict(x[here])
+    seen = expected + (sample.y - expected) / frame["reach"].to_numpy()
+    seen = np.where(alone, sample.y, seen)
+    return replace(sample, frame=frame.with_columns(y=pl.Series(seen)))
 
 
 def _fit(

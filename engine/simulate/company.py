@@ -132,7 +132,8 @@ kind: exploration
 name: trials
 goal: sell_more
 share: {share}
-nothing: 0.3
+promising: {promising}
+nothing: 0.4
 rest: {life}d
 worth: 20
 ways: [{ways}]
@@ -145,6 +146,7 @@ goal: sell_more
 exploration: trials
 assigned: pilot.parquet
 by_reach: true
+touches: true
 outcome: purchases
 worth: basket
 trust: shrunken
@@ -171,8 +173,11 @@ def definitions_of(nature: Nature, means: Means) -> str:
         text += _TOUCHPOINT.format(
             name=name, price=nature.price[at], reach=nature.reach[at], capacity=means.capacity[at]
         )
-    ways = ", ".join(f"{{benefit: {b}, touchpoint: {t}}}" for b in BENEFITS for t in TOUCHPOINTS)
-    text += _LEARNING.format(share=means.trials, life=nature.life, ways=ways)
+    # what is seen most often tells most, and effects are learned as of a touch that is seen
+    ways = ", ".join(f"{{benefit: {each}, touchpoint: {TOUCHPOINTS[0]}}}" for each in BENEFITS)
+    text += _LEARNING.format(
+        share=means.trials, promising=max(means.trials, means.promising), life=nature.life, ways=ways
+    )
     return text + _UPLIFT.format(life=nature.life, recent=means.recent, forgets=means.forgets)
 
 

@@ -80,8 +80,9 @@ class Means:
     cap: int = 1
     #: most touches a day, by touchpoint
     capacity: tuple[int, ...] = ()
-    #: part of the users that the engine tries something on a day
-    trials: float = 0.02
+    #: part of the users that the engine tries something on a day, and of the tenth that promises most
+    trials: float = 0.005
+    promising: float = 0.1
     #: days of trials that it learns from, and after which one counts half
     recent: int = 35
     forgets: int = 10

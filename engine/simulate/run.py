@@ -254,7 +254,9 @@ def policies_of(
     means, nature, day = setting.means, setting.nature, start.world.day
 
     def company(name: str, *, kinds: tuple[str, ...] = (), share: float | None = None) -> Company:
-        text = definitions_of(nature, means if share is None else replace(means, trials=share))
+        text = definitions_of(
+            nature, means if share is None else replace(means, trials=share, promising=share)
+        )
         kept = [each for each in text.split("---\n") if not each.startswith(kinds)]
         made = found_company(root / name, "---\n".join(kept), start.pilot, start.seed)
         made.note(start.past)

@@ -21,7 +21,7 @@ from kernel.ids import fingerprint
 from storage.lake import write_json, write_text
 
 #: raised when the world or a policy changes its meaning, so that finished seeds are played again
-_VERSION = "3"
+_VERSION = "4"
 _CURRENCY = "USD"
 _MADE_UP = 2000
 

@@ -42,6 +42,18 @@ def test_shares_are_as_told_and_each_day_draws_others() -> None:
     assert both == pytest.approx(800, abs=110)  # a fifth of a fifth: independent
 
 
+def test_more_are_drawn_of_those_who_promise_most_once_that_is_known() -> None:
+    more = TRIALS.model_copy(update={"share": 0.05, "promising": 0.2})
+    drawn = draw(more, USERS, "2026-03-02")
+    # the same ones with the same lots; who is drawn of everyone anyway is among them
+    assert drawn.drop("if_promising").equals(draw(TRIALS, USERS, "2026-03-02").drop("if_promising"))
+    assert drawn["if_promising"].mean() == pytest.approx(0.75, abs=0.03)
+    few = draw(TRIALS.model_copy(update={"share": 0.05}), USERS, "2026-03-02")
+    assert drawn.filter(~pl.col("if_promising")).equals(few)
+    with pytest.raises(ValidationError, match="promising is less than share"):
+        Exploration.model_validate({**TOLD, "promising": 0.1})
+
+
 def test_a_draw_does_not_depend_on_who_else_is_there() -> None:
     some = draw(TRIALS, USERS[::3], "2026-03-02")
     assert draw(TRIALS, USERS, "2026-03-02").join(some, on="user", how="semi").equals(some)

@@ -209,6 +209,26 @@ def test_trials_of_long_ago_teach_less() -> None:
     assert weight[frame["at"] == day(0)] == pytest.approx(0.5**10)
 
 
+def test_effects_through_all_touchpoints_are_those_of_a_touch_that_is_seen() -> None:
+    rng, frame = np.random.default_rng(9), world(6000, 9).frame
+    reach = np.where(rng.random(6000) < 0.5, 0.9, 0.3)
+    seen = (frame["treatment"] == "coupon").to_numpy() & (rng.random(6000) < reach)
+    z = frame["z"].to_numpy()
+    frame = frame.with_columns(
+        y=pl.Series(rng.normal(size=6000) - 2 * z + 2 * z * seen), reach=pl.Series(reach)
+    )
+    sample = UpliftSample(frame=frame, within=WEEK, as_of=day(20))
+    assert "reach" not in sample.features
+    recipe = RECIPE.model_copy(update={"features": ("z",), "trust": "shrunken"})
+    model = train_uplift(sample, recipe, worth=1.0, seed=1, trees=Trees(rounds=0)).model
+    asked = world(500, 5).frame
+    slope = np.polyfit(asked["z"], model.effects(asked.select("user", "z"))["effect"], 1)[0]
+    assert slope == pytest.approx(2.0, abs=0.25)
+    weight = sample.weight(None)
+    assert weight is not None
+    assert weight == pytest.approx(reach**2)
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
