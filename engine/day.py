@@ -16,7 +16,7 @@ from engine.coupon_touches import with_codes
 from engine.day_candidates import Known, Pruning, propose
 from engine.definitions import Definitions
 from engine.effects import PlanEffects, train_effects, versions_used
-from engine.exploration import Explored, exploration_inputs, explore
+from engine.exploration import Explored, drawn_before, exploration_inputs, explore
 from engine.frequency import frequency_inputs, steering
 from engine.holdout import intentions, withheld_from
 from engine.model_training import recipes_to_learn, segments_of
@@ -65,6 +65,8 @@ from touchpoint.api import TouchPlan, plan_touches, verify_touches
 Progress = Callable[[str], None]
 #: raised when the meaning of a plan changes, so that an old one is not taken for it
 VERSION = "1"
+#: money: more than any touch may lose
+_ANY = 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,11 +164,17 @@ class Derived:
 
 
 def derive_day(
-    workspace: Workspace, day: date, history: History, steps: Steps, alone: Firing | None = None
+    workspace: Workspace,
+    day: date,
+    history: History,
+    steps: Steps,
+    alone: Firing | None = None,
+    drawn: pl.DataFrame | None = None,
 ) -> Derived:
     """Who could get what that day, and what it would be worth; nothing is reserved or written.
 
-    `alone`: only what this firing of a rule asks for, under its own limits and those for every user.
+    `alone`: only what this firing of a rule asks for, under its own limits and those for every user. `drawn`:
+    whom chance chose when the day was planned before, `explored.parquet`.
     """
     definitions = workspace.definitions()
     as_of = plan_instant(workspace, day)
@@ -199,11 +207,10 @@ def derive_day(
     if explored is not None:
         audiences = audiences.join(explored.resting, on="user", how="anti")
         composed = Composed(tasks=(*composed.tasks, *explored.tasks), idle=composed.idle)
-    everyone = audiences if explored is None else pl.concat([audiences, explored.audiences, explored.asked])
 
     offered = steps.do(
         "offers",
-        lambda: score_benefits(workspace, known, resources, composed, everyone, as_of),
+        lambda: score_benefits(workspace, known, resources, composed, audiences, as_of),
         rows=lambda it: it.responses.height,
     )
     steered = steering(workspace, day, cells.cells)
@@ -217,10 +224,14 @@ def derive_day(
     )
     withheld = withheld_from(definitions, audiences["user"], as_of)
     if explored is not None:
-        if explored.asked.height:
+        if drawn is not None:
+            explored = explored.as_before(drawn)
+        elif explored.asked.height:
+            # ranked are all, also those for whom every way is a loss
             ways = derive_candidates(
-                explored.tasks, resources, explored.asked, told, blocked, besides=explored.worth
-            )
+                explored.tasks, resources, explored.asked, told, blocked, steered=tuple(steered),
+                besides=dict.fromkeys(explored.worth, _ANY),
+            )  # fmt: skip
             explored = explored.settled(ways.frame)
         audiences = pl.concat([audiences.join(explored.drawn, on="user", how="anti"), explored.audiences])
     proposed = steps.do(
@@ -273,7 +284,8 @@ def make_day(
     """The plan, verified, reserved in the ledger, not yet written. `fixed`: what stays of the plan before."""
     settings, definitions = workspace.settings, workspace.definitions()
     as_of = plan_instant(workspace, day)
-    derived = derive_day(workspace, day, history, steps)
+    drawn = None if fixed is None else drawn_before(workspace, day)
+    derived = derive_day(workspace, day, history, steps, drawn=drawn)
     candidates, limits = derived.candidates, derived.limits
     if candidates.frame.is_empty() and fixed is None:
         raise BadInput("has no candidate worth its cost", field="date", value=day.isoformat())

@@ -167,7 +167,7 @@ def plan_effects(
             user_features(known, as_of, recipe.history), on="user", how="left", maintain_order="left"
         )
         asked, version, failed = asked_model(
-            workspace, recipe.name, as_of, partial(_effects, rows), _assumed, "what is assumed"
+            workspace, recipe.name, as_of, partial(_effects, rows, recipe), _assumed, "what is assumed"
         )
         warnings += failed
         if asked is None or version is None:
@@ -191,7 +191,8 @@ def plan_effects(
                 )
             )
         for benefit, through in _through(ways).items():
-            valued.append(_valued(goal, benefit, through, model, version, recipe, told.typical))
+            factor = sum(told.factor(benefit, each) for each in through) / len(through)
+            valued.append(_valued(goal, benefit, through, model, version, recipe, told.typical * factor))
     for goal_name in {goal_name for goal_name, _, _ in left}:
         ways = {(benefit, touchpoint) for each, benefit, touchpoint in left if each == goal_name}
         valued += _assumptions(goal_name, ways, "no uplift model is defined for it")
@@ -217,10 +218,14 @@ def _assumptions(goal: str, ways: set[tuple[str, str]], reason: str) -> list[Val
     ]
 
 
-def _effects(rows: pl.DataFrame, model: object) -> tuple[UpliftModel, pl.DataFrame] | None:
+def _effects(
+    rows: pl.DataFrame, recipe: UpliftRecipe, model: object
+) -> tuple[UpliftModel, pl.DataFrame] | None:
     """Raises BadInput for a model of another kind, or one whose answers are no numbers."""
     if not isinstance(model, UpliftModel):
         raise BadInput("is no uplift model", where="models")
+    if recipe.by_reach and not model.as_seen:
+        raise BadInput("was learned of touches whether seen or not; run: growth train", where="models")
     return model, checked(model.effects(rows), "effect")
 
 
@@ -252,7 +257,7 @@ def _valued(
     recipe: UpliftRecipe,
     profit: float,
 ) -> Valued:
-    """`profit`: of a unit of the outcome, of a typical user."""
+    """`profit`: of a unit of the outcome, of a typical user, through the touchpoints on average."""
     average = model.averages[benefit]
     low, high = sorted((average.low * profit, average.high * profit))
     trusted = model.trusts(benefit)

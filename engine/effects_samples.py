@@ -16,6 +16,7 @@ from engine.holdout import INTENDED
 from engine.wiring import Workspace
 from engine.world import known_users
 from kernel.clock import parse_window, start_of_day
+from kernel.contact import Cap, hold_for
 from kernel.errors import BadInput
 from kernel.events import INSTANT
 from kernel.work import Goal, Touchpoint
@@ -79,14 +80,22 @@ def from_exploration(
         pl.lit(exploration.chance(each, recipe.touchpoints)).alias(f"p_{each}") for each in treated
     )
     if recipe.touches:
+        within, held = recipe.window(goal_of(definitions, recipe)), hold_for(definitions.of(Cap))
+        if within >= held:
+            raise BadInput(
+                f"is not shorter than {held.days} days, for which the ledger knows what went out",
+                where=where, field="within", value=f"{within.days}d",
+            )  # fmt: skip
         # of what plans chose no chances are known, so all are estimated, from what can be seen of users
         parts = [drawn, touched(workspace, recipe, treated, as_of)]
         drawn = pl.concat(parts, how="diagonal_relaxed").select("user", "at", *EXPLORED[1:])
     if recipe.by_reach:
         reach = {each.name: each.reach for each in definitions.of(Touchpoint)}
-        seen = pl.col("touchpoint").replace_strict(reach, return_dtype=pl.Float64)
-        # nobody sees what reaches nobody
-        drawn = drawn.with_columns(reach=seen.fill_null(1.0)).filter(pl.col("reach") > 0)
+        seen = pl.col("touchpoint").replace_strict(reach, default=None, return_dtype=pl.Float64)
+        # what reaches nobody teaches nothing, nor what went through a touchpoint that is defined no more
+        drawn = drawn.with_columns(
+            reach=pl.when(pl.col("touchpoint").is_null()).then(1.0).otherwise(seen)
+        ).filter(pl.col("reach") > 0)
     return drawn.with_columns(pl.col("benefit").fill_null(CONTROL).alias("treatment")).drop(EXPLORED[1:])
 
 

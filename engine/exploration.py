@@ -67,7 +67,13 @@ class Explored:
         # those asked were drawn of everyone, so their best tenth stands for everyone's
         most = pl.col("if_promising").sum().over("exploration") * PROMISING
         kept = ~pl.col("if_promising") | (pl.col("place") < most).fill_null(value=False)
-        return replace(self, drawn=drawn.filter(kept).drop("place"))
+        settled = drawn.filter(kept).drop("place")
+        return replace(self, drawn=settled.unique("user", keep="first", maintain_order=True))
+
+    def as_before(self, drawn: pl.DataFrame) -> Explored:
+        """The same with those whom an earlier version of the day's plan drew, some of whom it has touched."""
+        known = drawn.with_columns(if_promising=pl.lit(value=False)).select(self.drawn.columns)
+        return replace(self, drawn=known.cast(self.drawn.schema))
 
 
 def explore(
@@ -97,7 +103,8 @@ def explore(
         channels = {each.name: each.channel for each in resources.touchpoints}
         ways = {channels[way.touchpoint] for way in exploration.ways}
         kept = blocked.filter(pl.col("channel").is_in(list(ways)))
-        taken = pl.concat([resting, kept.select("user"), *(each.select("user") for each in rows)])
+        sure = [each.filter(~pl.col("if_promising")).select("user") for each in rows]
+        taken = pl.concat([resting, kept.select("user"), *sure])
         people = mine.select("user").unique().join(taken, on="user", how="anti").sort("user")["user"]
         if holdout is not None:
             people = people.filter(~held_out(people, holdout))
@@ -164,6 +171,13 @@ def trials(workspace: Workspace, name: str, until: datetime) -> pl.DataFrame:
         empty: dict[str, Any] = {"at": INSTANT, "user": pl.Int64, "benefit": pl.String}
         return pl.DataFrame(schema={**empty, "touchpoint": pl.String})
     return pl.concat(parts).sort("at", maintain_order=True)
+
+
+def drawn_before(workspace: Workspace, day: date) -> pl.DataFrame | None:
+    """Whom the day's plan has drawn so far; None where there is no plan, or it explored nothing."""
+    entry = workspace.plans.find(day)
+    path = None if entry is None else Path(entry.folder) / FILE
+    return pl.read_parquet(path) if path is not None and path.exists() else None
 
 
 def exploration_inputs(workspace: Workspace, day: date) -> list[str]:

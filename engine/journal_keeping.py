@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 
 from engine.policies import reward_rules
 from engine.wiring import Workspace
-from kernel.clock import parse_window
-from kernel.contact import Cap
+from kernel.contact import Cap, hold_for
 from kernel.errors import BadInput
 from realtime.api import Position, RewardRule
 from storage.journal_pruning import journal_size, prune
 
 #: answers under keys, and ids of outcomes and events, are known for so long at least
 KEEP = timedelta(hours=24)
-#: touches are held for so long at least, longer where a cap looks back further; no month is longer
-HOLD = timedelta(days=32)
 #: journals that are so much older than they should be show that nobody prunes
 _LATE = timedelta(days=3)
 
@@ -27,11 +24,6 @@ _log = logging.getLogger(__name__)
 def keep_for(rules: Mapping[str, RewardRule]) -> timedelta:
     """How long ids are known: until a day after any outcome of theirs can count."""
     return max(rule.delay for rule in rules.values()) + KEEP
-
-
-def hold_for(caps: Iterable[Cap]) -> timedelta:
-    """How long touches are held."""
-    return max([HOLD, *(parse_window(cap.within) for cap in caps if cap.within)])
 
 
 def journal_age(space: Workspace) -> timedelta:

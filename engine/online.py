@@ -8,11 +8,11 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from engine.day_pacing import DayPacing
-from engine.journal_keeping import HOLD, KEEP, hold_for, keep_for
+from engine.journal_keeping import KEEP, keep_for
 from engine.policies import reward_rules
 from engine.prices import prices
 from kernel.clock import micros
-from kernel.contact import Cap
+from kernel.contact import HOLD, Cap, hold_for
 from kernel.errors import BadInput, Unavailable
 from realtime.api import BudgetDefinition, DecisionIds, OnlineStore, retell
 from storage.exposures_lmdb import LmdbLedger

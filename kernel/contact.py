@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import timedelta
 from enum import StrEnum
 from typing import Literal
 
 import dataframely as dy
 from pydantic import Field, model_validator
 
+from kernel.clock import parse_window
 from kernel.definitions import Definition, Name
 from kernel.work import Window
 
@@ -54,6 +57,15 @@ class Cap(Definition):
     def span(self) -> str:
         """Its window, for people."""
         return f"in {self.within}" if self.within else f"a {self.per}"
+
+
+#: touches are held for so long at least, longer where a cap looks back further; no month is longer
+HOLD = timedelta(days=32)
+
+
+def hold_for(caps: Iterable[Cap]) -> timedelta:
+    """How long the ledger holds touches."""
+    return max([HOLD, *(parse_window(cap.within) for cap in caps if cap.within)])
 
 
 class QuietHours(Definition):

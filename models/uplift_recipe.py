@@ -154,6 +154,11 @@ def check_uplift(
             if drawing[recipe.exploration].goal != recipe.goal:
                 problem = f"draws for goal {drawing[recipe.exploration].goal}"
                 raise BadInput(problem, where=where, field="exploration", value=recipe.exploration)
+            chosen = recipe.touches or drawing[recipe.exploration].promising is not None
+            if chosen and recipe.trust != "shrunken":
+                problem = "is not shrunken: most rows are of users who promise much, and the average that a "
+                problem += "refused model gives to everyone would be theirs"
+                raise BadInput(problem, where=where, field="trust", value=recipe.trust)
             if not treated_by(recipe, of_name, drawing):
                 problem = f"has no way through any of the touchpoints of {recipe.exploration}"
                 raise BadInput(problem, where=where, field="touchpoints", value=recipe.touchpoints)

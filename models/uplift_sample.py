@@ -60,11 +60,19 @@ class UpliftSample:
 
     @property
     def propensity(self) -> pl.DataFrame | None:
-        """users × treatments, where it is known."""
+        """users × treatments, where it is known: as it is among rows of their weight, for arms that are seen
+        less often weigh less."""
         names = {f"{CHANCE}{each}": each for each in self.treatments}
         if not set(names) <= set(self.frame.columns):
             return None
-        return self.frame.select(pl.col(own).alias(each) for own, each in names.items())
+        known = self.frame.select(pl.col(own).alias(each) for own, each in names.items())
+        if "reach" not in self.frame.columns:
+            return known
+        seen = self.frame.group_by("treatment").agg((pl.col("reach") ** 2).mean())
+        of = dict(seen.iter_rows())
+        parts = [pl.col(each) * of[each] for each in known.columns]
+        nothing = (1 - pl.sum_horizontal(known.columns)) * of[CONTROL]
+        return known.select(part / (nothing + pl.sum_horizontal(parts)) for part in parts)
 
     def weight(self, forgets: timedelta | None) -> Floats | None:
         """One a row, halved with every `forgets` of age, times the square of its reach: what is rarely seen

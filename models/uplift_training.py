@@ -43,6 +43,8 @@ class UpliftModel:
     reasons: Mapping[str, str]
     #: first instant of those that it was judged on; None: other users, chosen by hash
     judged_from: datetime | None
+    #: effects are those of a touch that is seen
+    as_seen: bool = False
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -150,6 +152,7 @@ def train_uplift(
         averages=dict(zip(final.treatments, shrunken(final.averages), strict=True)),
         reasons={name: each.verdict.reason for name, each in evidence.items()},
         judged_from=split.begin,
+        as_seen="reach" in sample.frame.columns,
     )
     warnings += tuple(dict.fromkeys(each.warning for each in final.averages if each.warning))
     return TrainedUplift(
@@ -189,6 +192,8 @@ def _as_if_seen(sample: UpliftSample, seed: int) -> UpliftSample:
     """
     frame = sample.frame
     names = sample.features
+    if not names:
+        raise BadInput("say nothing: each is the same for everyone", field="features")
     x = matrix(frame, names)
     fold = units(frame["user"], f"uplift reach {seed}") < 0.5
     alone = (frame["treatment"] == CONTROL).to_numpy()

@@ -16,7 +16,8 @@ from engine.definitions import Definitions
 from engine.effects_samples import from_exploration
 from engine.effects_touches import touched
 from engine.wiring import Workspace
-from kernel.work import Touchpoint
+from kernel.errors import BadInput
+from kernel.work import Goal, Touchpoint
 from models.api import Exploration, UpliftRecipe
 
 COLUMNS = ("touch_id", "user", "task", "goal", "benefit", "touchpoint")
@@ -95,29 +96,51 @@ def test_of_very_many_some_teach_always_the_same(known: Workspace, monkeypatch: 
     assert found.equals(touched(known, RECIPE, ("big",), at(9)))
 
 
-def test_with_touches_no_chances_are_told_and_what_is_given_has_its_reach(known: Workspace) -> None:
-    drawn = pl.DataFrame(
-        {"user": [8, 9], "benefit": [None, "small"], "touchpoint": [None, "sms"], "exploration": "trials"}
-    )
-    drawn.write_parquet(Path(known.plans.newest_of_each_day()[0].folder) / "explored.parquet")
+def defined(*more: str) -> Definitions:
+    """An exploration of two ways by text message; touchpoints `sms`, and `more`."""
     ways = [{"benefit": each, "touchpoint": "sms"} for each in ("big", "small")]
-    defined = (
+    goal = {"outcome": "order", "audiences": ["all"], "base": "spend", "margin": 0.3, "lift": 0.1}
+    reach = {"sms": 0.9, "push": 0.4, "dark": 0.0}
+    made = (
         Exploration.model_validate({"name": "trials", "goal": "grow", "share": 0.1, "ways": ways}),
+        Goal.model_validate({"name": "grow", "window": "7d", **goal}),
         *(
-            Touchpoint.model_validate({"name": name, "channel": name, "cost_per_touch": 0, "reach": reach})
-            for name, reach in (("sms", 0.9), ("push", 0.4))
+            Touchpoint.model_validate(
+                {"name": name, "channel": name, "cost_per_touch": 0, "reach": reach[name]}
+            )
+            for name in ("sms", *more)
         ),
     )
-    made = SimpleNamespace(of=lambda kind: tuple(each for each in defined if isinstance(each, kind)))
-    definitions = cast("Definitions", made)
-    rows = from_exploration(known, definitions, RECIPE.model_copy(update={"by_reach": True}), at(9))
-    assert rows.select("user", "treatment", "reach").sort("user").rows() == [
-        (1, "big", 0.9),
-        (2, "big", 0.4),
-        (8, "control", 1.0),
-        (9, "small", 0.9),
-    ]
+    found = SimpleNamespace(of=lambda kind: tuple(each for each in made if isinstance(each, kind)))
+    return cast("Definitions", found)
+
+
+@pytest.fixture
+def drawn(known: Workspace) -> Workspace:
+    """Users 8 and 9 were drawn on the first day."""
+    rows = {"user": [8, 9], "benefit": [None, "small"], "touchpoint": [None, "sms"]}
+    frame = pl.DataFrame(rows).with_columns(exploration=pl.lit("trials"))
+    frame.write_parquet(Path(known.plans.newest_of_each_day()[0].folder) / "explored.parquet")
+    return known
+
+
+def test_with_touches_no_chances_are_told_and_what_is_given_has_its_reach(drawn: Workspace) -> None:
+    recipe = RECIPE.model_copy(update={"by_reach": True})
+    rows = from_exploration(drawn, defined("push"), recipe, at(9))
+    told = rows.select("user", "treatment", "reach").sort("user").rows()
+    trials = [(8, "control", 1.0), (9, "small", 0.9)]
+    assert told == [(1, "big", 0.9), (2, "big", 0.4), *trials]
     assert rows.columns == ["user", "at", "reach", "treatment"]
-    alone = from_exploration(known, definitions, RECIPE.model_copy(update={"touches": False}), at(9))
+    alone = from_exploration(drawn, defined(), RECIPE.model_copy(update={"touches": False}), at(9))
     assert alone.sort("user").select("user", "treatment").rows() == [(8, "control"), (9, "small")]
     assert alone["p_big"].to_list() == pytest.approx([0.35, 0.35])
+    # a touchpoint that is defined no more, and so its reach, teaches nothing
+    without = from_exploration(drawn, defined(), recipe, at(9))
+    assert without.select("user", "treatment", "reach").sort("user").rows() == [(1, "big", 0.9), *trials]
+
+
+def test_a_window_longer_than_touches_are_known_for_is_refused(drawn: Workspace) -> None:
+    long = RECIPE.model_copy(update={"within": "32d"})
+    with pytest.raises(BadInput, match="within = '32d': is not shorter than 32 days"):
+        from_exploration(drawn, defined(), long, at(9))
+    assert from_exploration(drawn, defined(), RECIPE.model_copy(update={"within": "31d"}), at(9)).height == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
@@ -70,3 +72,21 @@ def test_of_few_at_least_one_stays(count: int) -> None:
     explored = made([True] * count, ["big"] * count)
     candidates = explored.asked.rename({"audience": "task"}).with_columns(value=pl.lit(1.0))
     assert explored.settled(candidates).drawn.height == -(-count // 10)
+
+
+def test_whom_two_explorations_would_keep_the_first_keeps() -> None:
+    explored = made([True] * 10, ["big"] * 10)
+    twice = pl.concat([explored.drawn, explored.drawn.with_columns(exploration=pl.lit("other"))])
+    tasks = {f"explore.{name}.big.sms": name for name in ("some.trials", "other")}
+    both = replace(explored, drawn=twice, of=tasks)
+    candidates = both.asked.rename({"audience": "task"}).with_columns(value=pl.col("user").cast(pl.Float64))
+    assert both.settled(candidates).drawn.select("user", "exploration").rows() == [(9, "some.trials")]
+
+
+def test_made_again_a_plan_keeps_those_whom_it_drew() -> None:
+    before = made([True, False], ["big", None]).drawn.drop("if_promising")
+    again = made([True] * 3, ["small"] * 3).as_before(
+        before.select("exploration", "touchpoint", "benefit", "user")
+    )
+    assert again.drawn.drop("if_promising").equals(before)
+    assert again.asked.is_empty()

@@ -120,6 +120,16 @@ def test_what_does_not_fit_is_named() -> None:
         _check(_recipe(touchpoints=["sms"]), push=False)
     with pytest.raises(ValidationError, match="either an experiment"):
         _recipe(benefit="big")
+    with pytest.raises(ValidationError, match="touches needs exploration"):
+        UpliftRecipe.model_validate({"name": "effect", "goal": "grow", "benefit": "big", "touches": True})
+
+
+def test_where_most_rows_are_of_the_promising_the_average_is_nobodys_measure() -> None:
+    more = TRIALS.model_copy(update={"promising": 0.3})
+    for wrong, exploration in ((_recipe(touches=True), TRIALS), (_recipe(), more)):
+        with pytest.raises(BadInput, match="trust = 'proven': is not shrunken"):
+            _check(wrong, exploration=exploration)
+        _check(wrong.model_copy(update={"trust": "shrunken"}), exploration=exploration)
 
 
 def test_those_asked_about_may_all_miss_what_others_have() -> None:

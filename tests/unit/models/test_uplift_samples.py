@@ -209,24 +209,37 @@ def test_trials_of_long_ago_teach_less() -> None:
     assert weight[frame["at"] == day(0)] == pytest.approx(0.5**10)
 
 
-def test_effects_through_all_touchpoints_are_those_of_a_touch_that_is_seen() -> None:
+@pytest.mark.parametrize("learner", ["s", "class"])
+def test_effects_through_all_touchpoints_are_those_of_a_touch_that_is_seen(learner: str) -> None:
     rng, frame = np.random.default_rng(9), world(6000, 9).frame
-    reach = np.where(rng.random(6000) < 0.5, 0.9, 0.3)
-    seen = (frame["treatment"] == "coupon").to_numpy() & (rng.random(6000) < reach)
+    given = (frame["treatment"] == "coupon").to_numpy()
+    reach = np.where(given, np.where(rng.random(6000) < 0.5, 0.9, 0.3), 1.0)
     z = frame["z"].to_numpy()
-    frame = frame.with_columns(
-        y=pl.Series(rng.normal(size=6000) - 2 * z + 2 * z * seen), reach=pl.Series(reach)
-    )
+    y = rng.normal(size=6000) + 1 - z + (0.5 + 2 * z) * (given & (rng.random(6000) < reach))
+    frame = frame.with_columns(y=pl.Series(y), reach=pl.Series(reach))
     sample = UpliftSample(frame=frame, within=WEEK, as_of=day(20))
     assert "reach" not in sample.features
-    recipe = RECIPE.model_copy(update={"features": ("z",), "trust": "shrunken"})
+    recipe = RECIPE.model_copy(update={"features": ("z",), "trust": "shrunken", "learner": learner})
     model = train_uplift(sample, recipe, worth=1.0, seed=1, trees=Trees(rounds=0)).model
+    assert model.as_seen
     asked = world(500, 5).frame
-    slope = np.polyfit(asked["z"], model.effects(asked.select("user", "z"))["effect"], 1)[0]
-    assert slope == pytest.approx(2.0, abs=0.25)
-    weight = sample.weight(None)
+    slope, level = np.polyfit(asked["z"], model.effects(asked.select("user", "z"))["effect"], 1)
+    assert slope == pytest.approx(2.0, abs=0.3)
+    assert level == pytest.approx(0.5, abs=0.15)
+    assert model.fitted.averages[0].effect.mean == pytest.approx(0.5, abs=0.15)
+    weight, chance = sample.weight(None), sample.propensity
     assert weight is not None
     assert weight == pytest.approx(reach**2)
+    # a coupon befalls half of the users, who weigh .45 on average
+    assert chance is not None
+    assert chance["coupon"].to_numpy() == pytest.approx(0.45 / 1.45, abs=0.01)
+
+
+def test_where_nothing_can_be_seen_of_users_that_is_said() -> None:
+    frame = world(600, 9).frame.select("user", "at", "treatment", "y").with_columns(reach=pl.lit(1.0))
+    nobody = UpliftSample(frame=frame, within=WEEK, as_of=day(20))
+    with pytest.raises(BadInput, match="say nothing"):
+        train_uplift(nobody, RECIPE, worth=1.0, seed=1, trees=Trees(rounds=0))
 
 
 @pytest.mark.parametrize(
